@@ -1,0 +1,56 @@
+# Two commands are enough: `make run` serves sample 19.1, `make test` runs everything that must pass.
+
+PYTHON ?= python3
+PORT ?= 5000
+PYTEST_WORKERS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+ADDRESS := https://127.0.0.1:$(PORT)
+CURL := curl -k -s -c jar.txt -b jar.txt
+
+.PHONY: help run test bench packages clean
+
+help:
+	@echo "make run    serve sample 19.1 (sessions) on $(ADDRESS); PORT=5001 make run takes another port"
+	@echo "make test   run ruff, mypy and pytest; installs the servers that the tests need where it may"
+	@echo "make bench  measure requests with and without sessions against bare aiohttp"
+	@echo "make clean  remove $(VENV) and everything built"
+
+run: $(VENV)/installed
+	@echo "Sample 19.1 answers on $(ADDRESS) (stop it with Ctrl+C). In another terminal:"
+	@echo "  $(CURL) $(ADDRESS)/session/counter"
+	@echo "  $(CURL) '$(ADDRESS)/session/login?user=max'"
+	@echo "  $(CURL) $(ADDRESS)/session/whoami"
+	@echo "  $(CURL) $(ADDRESS)/session/logout"
+	@exec $(BIN)/kestrun sample 19.1 --port $(PORT)
+
+test: $(VENV)/installed-test packages
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup
+
+bench: $(VENV)/installed-test packages
+	$(BIN)/python tests/benchmarks/bench.py
+
+packages:
+	@scripts/debian-packages tests
+
+# Both stamps depend on pyproject.toml alone: the package is installed in place, so a change of code needs nothing.
+$(VENV)/installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/installed-test: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+	@touch $(VENV)/installed $@
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@PYTHON=$(PYTHON) scripts/debian-packages venv
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,295 @@
+"""What every cache of kestrun_py can do.
+
+A cache holds entries: text keys, byte values, a sliding window and an absolute expiration. The first half of the
+contract is ASP.NET Core's ``IDistributedCache``; applications use it for entries of their own. The second half is
+what sessions need on top of it: an entry is read under a *lease*, an exclusive lock that expires by itself, and is
+written only by the holder of that lease.
+
+All times that a cache takes or gives are seconds; absolute times are Unix time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+from typing import ClassVar, Final, Self
+
+from kestrun_py.errors import ArgumentError, LockTimeoutError
+from kestrun_py.timespan import Duration, to_seconds
+
+__all__ = ["Busy", "CacheStatus", "DistributedCache", "Expiration", "Lease"]
+
+DEFAULT_TIMEOUT: Final = 10.0
+
+# A waiter asks again after a pause that doubles from the first to the last, each time drawn from its upper half,
+# so that waiters of several processes do not march in step.
+_FIRST_PAUSE: Final = 0.005
+_LAST_PAUSE: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Expiration:
+    """When an entry expires.
+
+    Attributes:
+        sliding: The entry expires when it was not read for this many seconds.
+        absolute: The entry expires at this Unix time, read or not.
+    """
+
+    sliding: float | None = None
+    absolute: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        sliding_expiration: Duration | None = None,
+        absolute_expiration: datetime | None = None,
+        absolute_expiration_relative_to_now: Duration | None = None,
+    ) -> Self:
+        """Builds an expiration from what ASP.NET's ``DistributedCacheEntryOptions`` takes.
+
+        A relative absolute expiration wins over a fixed one, as it does there.
+
+        Raises:
+            ArgumentError: A window that is not positive, or an absolute time that has passed.
+        """
+        sliding = None
+        if sliding_expiration is not None:
+            sliding = to_seconds(sliding_expiration)
+            if sliding <= 0:
+                raise ArgumentError("The sliding expiration value must be positive.")
+        absolute = None
+        if absolute_expiration_relative_to_now is not None:
+            relative = to_seconds(absolute_expiration_relative_to_now)
+            if relative <= 0:
+                raise ArgumentError("The relative expiration value must be positive.")
+            absolute = time.time() + relative
+        elif absolute_expiration is not None:
+            if absolute_expiration.tzinfo is None:
+                absolute_expiration = absolute_expiration.replace(tzinfo=UTC)
+            absolute = absolute_expiration.timestamp()
+            if absolute <= time.time():
+                raise ArgumentError("The absolute expiration value must be in the future.")
+        return cls(sliding, absolute)
+
+
+class Lease:
+    """The exclusive right to one entry, and the entry as it was read when the right was given.
+
+    Attributes:
+        key: The entry's key.
+        token: What proves the right to the cache; random.
+        value: The entry's bytes.
+        absolute: The entry's absolute expiration as Unix time, or None.
+    """
+
+    __slots__ = ("absolute", "key", "token", "value")
+
+    def __init__(self, key: str, token: str, value: bytes, absolute: float | None) -> None:
+        self.key = key
+        self.token = token
+        self.value = value
+        self.absolute = absolute
+
+
+class Busy(Enum):
+    """The answer of `DistributedCache._try_lock` when another holder has the entry."""
+
+    BUSY = "busy"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStatus:
+    """What `DistributedCache.ping` found.
+
+    Attributes:
+        server: The server's product name ("Redis", "PostgreSQL", "memory").
+        version: Its version.
+        round_trip: Seconds from a small command to its answer.
+        details: Further findings to show, by label (for instance {"table": "dbo.Sessions exists"}).
+    """
+
+    server: str
+    version: str
+    round_trip: float
+    details: dict[str, str] = field(default_factory=dict)
+
+
+class DistributedCache(ABC):
+    """The contract that the memory, Redis and SQL caches fulfil.
+
+    Every operation either does what it says or raises a `CacheError`; none waits longer than its ``timeout``
+    (seconds). An operation that was cancelled leaves no lock behind.
+    """
+
+    #: What log lines and messages call this cache ("memory", "Redis", "SQL Server", "PostgreSQL").
+    name: ClassVar[str] = "cache"
+
+    #: Whether several processes share the entries.
+    shared: ClassVar[bool] = True
+
+    async def start(self) -> None:
+        """Called once by the host, in the event loop that serves the requests, before the first request."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Closes connections and ends background work. A closed cache refuses every operation."""
+
+    @abstractmethod
+    async def ping(self, *, timeout: float = DEFAULT_TIMEOUT) -> CacheStatus:
+        """Asks the server who it is.
+
+        Raises:
+            CacheUnavailableError: It cannot be reached; the message says where it was looked for.
+        """
+
+    # Entries (IDistributedCache)
+
+    @abstractmethod
+    async def get(self, key: str, *, timeout: float = DEFAULT_TIMEOUT) -> bytes | None:
+        """Returns an entry's value and extends its sliding window, or None if there is no such entry."""
+
+    async def set(
+        self,
+        key: str,
+        value: bytes,
+        *,
+        sliding_expiration: Duration | None = None,
+        absolute_expiration: datetime | None = None,
+        absolute_expiration_relative_to_now: Duration | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> None:
+        """Stores an entry, replacing the one that was there.
+
+        Args:
+            key: The entry's key; not empty.
+            value: The bytes to store; may be empty.
+            sliding_expiration: How long the entry lives without being read.
+            absolute_expiration: When the entry expires at the latest (a naive time is UTC).
+            absolute_expiration_relative_to_now: The same, counted from now; wins over the fixed time.
+            timeout: Seconds to wait for the cache.
+
+        Raises:
+            ArgumentError: A window that is not positive, or an absolute time that has passed.
+        """
+        expiration = Expiration.of(
+            sliding_expiration=sliding_expiration,
+            absolute_expiration=absolute_expiration,
+            absolute_expiration_relative_to_now=absolute_expiration_relative_to_now,
+        )
+        await self.store(key, value, expiration, timeout=timeout)
+
+    @abstractmethod
+    async def store(self, key: str, value: bytes, expiration: Expiration, *, timeout: float = DEFAULT_TIMEOUT) -> None:
+        """`set` with a ready `Expiration`; what a new session is stored with."""
+
+    @abstractmethod
+    async def refresh(self, key: str, *, timeout: float = DEFAULT_TIMEOUT) -> None:
+        """Extends an entry's sliding window without reading it."""
+
+    @abstractmethod
+    async def remove(self, key: str, *, timeout: float = DEFAULT_TIMEOUT) -> None:
+        """Removes an entry, whoever holds its lock; removing what is not there is no error."""
+
+    async def get_string(self, key: str, *, timeout: float = DEFAULT_TIMEOUT) -> str | None:
+        """`get`, decoded as UTF-8 (invalid bytes become U+FFFD)."""
+        value = await self.get(key, timeout=timeout)
+        return None if value is None else value.decode("utf-8", "replace")
+
+    async def set_string(
+        self,
+        key: str,
+        value: str,
+        *,
+        sliding_expiration: Duration | None = None,
+        absolute_expiration: datetime | None = None,
+        absolute_expiration_relative_to_now: Duration | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> None:
+        """`set`, for text; stored as UTF-8."""
+        await self.set(
+            key,
+            value.encode("utf-8"),
+            sliding_expiration=sliding_expiration,
+            absolute_expiration=absolute_expiration,
+            absolute_expiration_relative_to_now=absolute_expiration_relative_to_now,
+            timeout=timeout,
+        )
+
+    # Entries under a lease (sessions)
+
+    async def lock(self, key: str, *, lease_time: float, timeout: float) -> Lease | None:
+        """Takes the exclusive lock of an entry and reads it, waiting while another holder has it.
+
+        The read extends the entry's sliding window. An entry that is not there is not locked: there is nothing
+        to protect, and whoever starts a session anew does so under a key of its own.
+
+        Args:
+            key: The entry's key.
+            lease_time: Seconds after which the lock frees itself unless it is renewed.
+            timeout: Seconds to wait for the lock and for the cache together.
+
+        Returns:
+            The lease with the entry's value, or None if there is no such entry.
+
+        Raises:
+            LockTimeoutError: Another holder kept the lock for all of `timeout`.
+            CacheUnavailableError: The cache could not be asked in time.
+        """
+        token = secrets.token_hex(8)
+        deadline = time.monotonic() + timeout
+        pause = _FIRST_PAUSE
+        remaining = timeout
+        while True:
+            found = await self._try_lock(key, token, lease_time, remaining)
+            if not isinstance(found, Busy):
+                return found
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                raise LockTimeoutError(f"The entry stayed locked by another request for {timeout:g} seconds.")
+            await self._wait_for_release(key, min(remaining, pause * random.uniform(0.5, 1.0)))
+            remaining = max(deadline - time.monotonic(), 0.001)
+            pause = min(pause * 2, _LAST_PAUSE)
+
+    async def _wait_for_release(self, key: str, pause: float) -> None:
+        """Waits before the lock of `key` is asked for again: `pause` seconds, or less if its release shows."""
+        await asyncio.sleep(pause)
+
+    @abstractmethod
+    async def _try_lock(self, key: str, token: str, lease_time: float, timeout: float) -> Lease | Busy | None:
+        """Takes the lock and reads the entry in one round trip, if the lock is free.
+
+        Cancelled while the server may already have granted the lock, it sees to it that the lock is released.
+
+        Returns:
+            The lease; `Busy.BUSY` if another holder has the lock; None if there is no such entry.
+        """
+
+    @abstractmethod
+    async def renew(self, lease: Lease, *, lease_time: float, timeout: float) -> bool:
+        """Extends a lease by `lease_time` seconds from now; the entry does not expire before its lease.
+
+        Returns:
+            False if the lease is lost.
+        """
+
+    @abstractmethod
+    async def commit(
+        self, lease: Lease, value: bytes | None, expiration: Expiration, *, timeout: float = DEFAULT_TIMEOUT
+    ) -> None:
+        """Stores the entry of a lease (or removes it, for None) and releases the lock, in one step.
+
+        Raises:
+            LeaseLostError: The lease had expired or the entry was removed; nothing was written.
+        """
+
+    @abstractmethod
+    async def release(self, lease: Lease, *, timeout: float = DEFAULT_TIMEOUT) -> None:
+        """Releases the lock and leaves the entry as it is; releasing a lost lease is no error."""

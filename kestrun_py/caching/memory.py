@@ -1,0 +1,299 @@
+"""A cache in this process's memory (ASP.NET Core's ``MemoryDistributedCache``).
+
+Entries live in many small dictionaries rather than one large one, so that neither the growth of a dictionary nor a
+walk through it holds up the event loop, however many entries there are. A record is one ``bytes`` object: a header
+(last access, sliding window, absolute expiration) and the value. Dictionaries of strings and bytes are nothing to
+the garbage collector, which would otherwise visit every session again and again.
+
+A shard's dictionary is kept in order of last use: reading an entry takes it out and puts it back at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import math
+import time
+from collections.abc import Callable, Iterator
+from struct import Struct
+from typing import ClassVar, Final
+
+from kestrun_py import __version__
+from kestrun_py.caching.contract import (
+    DEFAULT_TIMEOUT,
+    Busy,
+    CacheStatus,
+    DistributedCache,
+    Expiration,
+    Lease,
+)
+from kestrun_py.errors import ArgumentError, CacheError, CacheUnavailableError, LeaseLostError
+from kestrun_py.logging import Logger, default_logger
+
+__all__ = ["MemoryCache"]
+
+_SHARDS: Final = 1024  # a power of two; a million entries make a thousand to a shard
+_HEADER: Final = Struct("<ddd")  # last access, sliding window, absolute expiration; inf where there is none
+_STAMP: Final = Struct("<d")
+_SLICE: Final = 0.002  # seconds of maintenance between two turns of the event loop
+_BATCH: Final = 64  # entries evicted between two looks at the clock
+
+
+class MemoryCache(DistributedCache):
+    """Keeps entries in memory, up to a size limit.
+
+    Unlike ASP.NET's, which drops a value that finds the cache full, it always stores the new value and makes room
+    by removing expired entries, then the least recently used ones, down to the limit less `compaction`.
+
+    Args:
+        size_limit: Bytes of values to hold; keys and overhead are not counted. 200 MiB, as in ASP.NET Core.
+        compaction: The share of `size_limit` to free when the limit is passed; 0 to 1.
+        scan_interval: Seconds between two removals of expired entries. Reads never see an expired entry.
+        clock: The time now, as Unix time.
+        logger: Where evictions are reported.
+    """
+
+    name: ClassVar[str] = "memory"
+    shared: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        *,
+        size_limit: int = 200 * 1024 * 1024,
+        compaction: float = 0.05,
+        scan_interval: float = 60.0,
+        clock: Callable[[], float] = time.time,
+        logger: Logger = default_logger,
+    ) -> None:
+        if size_limit <= 0:
+            raise ArgumentError(f"size_limit must be a positive number of bytes, not {size_limit}.")
+        if not 0 <= compaction <= 1:
+            raise ArgumentError(f"compaction must be between 0 and 1, not {compaction:g}.")
+        if scan_interval <= 0:
+            raise ArgumentError(f"scan_interval must be a positive number of seconds, not {scan_interval:g}.")
+        self._size_limit = size_limit
+        self._target = int(size_limit * (1 - compaction))
+        self._scan_interval = scan_interval
+        self._clock = clock
+        self._logger = logger
+        self._shards: list[dict[str, bytes]] = [{} for _ in range(_SHARDS)]
+        self._leases: dict[str, tuple[str, float]] = {}
+        self._size = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._work: Iterator[None] | None = None
+        self._next_slice: asyncio.Handle | None = None
+        self._closed = False
+
+    @property
+    def size(self) -> int:
+        """The bytes of all values, those included that expired and were not removed yet."""
+        return self._size
+
+    def __len__(self) -> int:
+        return sum(map(len, self._shards))
+
+    async def close(self) -> None:
+        self._closed = True
+        for handle in (self._timer, self._next_slice):
+            if handle is not None:
+                handle.cancel()
+        self._timer = self._next_slice = self._work = None
+        self._shards = [{} for _ in range(_SHARDS)]
+        self._leases.clear()
+        self._size = 0
+
+    async def ping(self, *, timeout: float = DEFAULT_TIMEOUT) -> CacheStatus:
+        self._check_open()
+        return CacheStatus(server=self.name, version=__version__, round_trip=0.0)
+
+    # Entries
+
+    async def get(self, key: str, *, timeout: float = DEFAULT_TIMEOUT) -> bytes | None:
+        record = self._touch(key)
+        return None if record is None else record[_HEADER.size :]
+
+    async def store(
+        self, key: str, value: bytes, expiration: Expiration, *, timeout: float = DEFAULT_TIMEOUT
+    ) -> None:
+        self._put(key, value, expiration)
+
+    async def refresh(self, key: str, *, timeout: float = DEFAULT_TIMEOUT) -> None:
+        self._touch(key)
+
+    async def remove(self, key: str, *, timeout: float = DEFAULT_TIMEOUT) -> None:
+        self._check_open()
+        self._drop(key)
+
+    # Entries under a lease
+
+    async def _try_lock(self, key: str, token: str, lease_time: float, timeout: float) -> Lease | Busy | None:
+        now = self._clock()
+        held = self._leases.get(key)
+        if held is not None and held[1] > now and key in self._shard(key):
+            return Busy.BUSY
+        record = self._touch(key)
+        if record is None:
+            return None
+        self._leases[key] = (token, now + lease_time)
+        _, _, absolute = _HEADER.unpack_from(record)
+        return Lease(key, token, record[_HEADER.size :], None if absolute == math.inf else absolute)
+
+    async def renew(self, lease: Lease, *, lease_time: float, timeout: float) -> bool:
+        if not self._holds(lease):
+            return False
+        self._leases[lease.key] = (lease.token, self._clock() + lease_time)
+        return True
+
+    async def commit(
+        self, lease: Lease, value: bytes | None, expiration: Expiration, *, timeout: float = DEFAULT_TIMEOUT
+    ) -> None:
+        if not self._holds(lease):
+            raise LeaseLostError("The entry's lock had expired or the entry was removed; nothing was written.")
+        if value is None:
+            self._drop(lease.key)
+        else:
+            self._put(lease.key, value, expiration)
+            del self._leases[lease.key]
+
+    async def release(self, lease: Lease, *, timeout: float = DEFAULT_TIMEOUT) -> None:
+        if self._holds(lease):
+            del self._leases[lease.key]
+
+    def _holds(self, lease: Lease) -> bool:
+        self._check_open()
+        held = self._leases.get(lease.key)
+        return held is not None and held[0] == lease.token and lease.key in self._shard(lease.key)
+
+    # Records
+
+    def _shard(self, key: str) -> dict[str, bytes]:
+        return self._shards[hash(key) & (_SHARDS - 1)]
+
+    def _touch(self, key: str) -> bytes | None:
+        """Returns a live record, stamped with this access and moved to the end of its shard."""
+        self._check_open()
+        shard = self._shard(key)
+        record = shard.get(key)
+        if record is None:
+            return None
+        now = self._clock()
+        if self._expired(key, record, now):
+            self._drop(key)
+            return None
+        del shard[key]
+        record = shard[key] = _STAMP.pack(now) + record[_STAMP.size :]
+        return record
+
+    def _put(self, key: str, value: bytes, expiration: Expiration) -> None:
+        self._check_open()
+        if len(value) > self._size_limit:
+            raise CacheError(
+                f"A value of {len(value)} bytes exceeds the memory cache's size limit of {self._size_limit} bytes."
+            )
+        self._discard(key)
+        sliding = math.inf if expiration.sliding is None else expiration.sliding
+        absolute = math.inf if expiration.absolute is None else expiration.absolute
+        self._shard(key)[key] = _HEADER.pack(self._clock(), sliding, absolute) + value
+        self._size += len(value)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._scan_interval, self._scan)
+        if self._size > self._size_limit:
+            self._start_work()
+
+    def _discard(self, key: str) -> None:
+        record = self._shard(key).pop(key, None)
+        if record is not None:
+            self._size -= len(record) - _HEADER.size
+
+    def _drop(self, key: str) -> None:
+        self._discard(key)
+        self._leases.pop(key, None)
+
+    def _expired(self, key: str, record: bytes, now: float) -> bool:
+        accessed, sliding, absolute = _HEADER.unpack_from(record)
+        if now < accessed + sliding and now < absolute:
+            return False
+        # An entry in use does not expire under its holder.
+        held = self._leases.get(key)
+        return held is None or held[1] <= now
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise CacheUnavailableError("The memory cache is closed.")
+
+    # Maintenance, in slices between which the event loop runs
+
+    def _scan(self) -> None:
+        self._timer = None
+        self._start_work()
+
+    def _start_work(self) -> None:
+        if self._work is None:
+            self._work = self._maintain()
+            self._run_slice()
+
+    def _run_slice(self) -> None:
+        assert self._work is not None
+        self._next_slice = None
+        loop = asyncio.get_running_loop()
+        until = time.perf_counter() + _SLICE
+        for _ in self._work:
+            if time.perf_counter() >= until:
+                self._next_slice = loop.call_soon(self._run_slice)
+                return
+        self._work = None
+        if self._timer is None and any(self._shards):
+            self._timer = loop.call_later(self._scan_interval, self._scan)
+
+    def _maintain(self) -> Iterator[None]:
+        """Removes what has expired and, above the size limit, what was used longest ago."""
+        for shard in self._shards:
+            self._remove_expired(shard)
+            yield
+        if self._size <= self._size_limit:
+            return
+        evicted = 0
+        while self._size > self._target:
+            # The newest entry, for which room is made, stays even when it fills the cache alone.
+            batch = self._least_recently_used(min(_BATCH, len(self) - 1))
+            if not batch:
+                break
+            for key in batch:
+                self._drop(key)
+                evicted += 1
+                if self._size <= self._target:
+                    break
+            yield
+        self._logger.warning(
+            "The memory cache passed its size limit of {SizeLimit} bytes and evicted {Count} least recently used "
+            "entries; a larger size_limit or a distributed cache keeps them.",
+            self._size_limit,
+            evicted,
+        )
+
+    def _remove_expired(self, shard: dict[str, bytes]) -> None:
+        now = self._clock()
+        for key in [key for key, record in shard.items() if self._expired(key, record, now)]:
+            self._drop(key)
+
+    def _least_recently_used(self, count: int) -> list[str]:
+        """The `count` entries used longest ago that nobody holds, oldest first: a merge of the shards' orders."""
+        now = self._clock()
+        heads = [iter(shard.items()) for shard in self._shards if shard]
+        heap = [
+            (_STAMP.unpack_from(record)[0], index, key)
+            for index, (key, record) in enumerate(map(next, heads))
+        ]
+        heapq.heapify(heap)
+        oldest: list[str] = []
+        while heap and len(oldest) < count:
+            _, index, key = heap[0]
+            if self._leases.get(key, ("", 0.0))[1] <= now:
+                oldest.append(key)
+            following = next(heads[index], None)
+            if following is None:
+                heapq.heappop(heap)
+            else:
+                heapq.heapreplace(heap, (_STAMP.unpack_from(following[1])[0], index, following[0]))
+        return oldest
+

@@ -1,0 +1,191 @@
+"""One connection to a Redis server that all requests of the process share.
+
+Connecting, TLS, the login and the texts of errors are redis-py's. Once that is done, the transport is taken over: the
+commands of a turn of the event loop are written together, and replies are matched with their callers in order. A
+slot in that order is never given up before its reply has come, whatever became of the caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+import hiredis
+from redis.asyncio.connection import AbstractConnection, DefaultParser
+from redis.exceptions import InvalidResponse
+
+from kestrun_py.errors import CacheTimeoutError, CacheUnavailableError
+
+__all__ = ["ConnectionLostError", "Reply", "Wire"]
+
+Reply: TypeAlias = Any
+"""bytes, int, None, a list of these, or (not raised) an exception of redis-py."""
+
+_MORE: Final = object()
+
+
+class ConnectionLostError(CacheUnavailableError):
+    """A connection went away with a command on its way: the server may or may not have seen it."""
+
+
+class Wire(asyncio.Protocol):
+    """A connected and pipelined connection.
+
+    Args:
+        connection: A connection of redis-py that is connected and has no reply outstanding.
+        stall: Seconds without a single byte after which a server that owes an overdue reply counts as gone.
+        on_lost: Called once when the connection has ended, with a reason, unless `close` ended it.
+        on_push: Called with what the server sends unasked; without it such a message ends the connection.
+    """
+
+    def __init__(
+        self,
+        connection: AbstractConnection,
+        *,
+        stall: float,
+        on_lost: Callable[[str], None],
+        on_push: Callable[[Reply], None] | None = None,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._connection = connection
+        self._stall = stall
+        self._on_lost = on_lost
+        self._on_push = on_push
+        self._loop = loop
+        self._time = loop.time
+        self._create_future = loop.create_future
+        self._slots: deque[tuple[float, asyncio.Future[Reply]]] = deque()
+        self._outgoing: list[bytes] = []
+        self._heard = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        self._closing = False
+        self.ended: str | None = None
+        self._replies = hiredis.Reader(
+            protocolError=InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=_MORE
+        )
+        self._transport: asyncio.Transport = connection._writer.transport
+        self._stream = self._transport.get_protocol()
+        self._transport.set_protocol(self)
+        if self._transport.is_closing():
+            self._end("the server closed the connection")
+
+    def send(self, command: bytes, timeout: float) -> asyncio.Future[Reply]:
+        """Queues a packed command; what is queued in one turn of the event loop is written at once.
+
+        Args:
+            command: The command in RESP, or several that the caller pairs with as many calls.
+            timeout: Seconds to wait for the reply.
+
+        Returns:
+            The reply to come, an error reply included. It fails with `CacheTimeoutError` when no reply came in
+            time, and with `ConnectionLostError` when none will come.
+        """
+        future = self._create_future()
+        if self.ended is not None:
+            future.set_exception(ConnectionLostError(f"Redis: {self.ended}."))
+            return future
+        now = self._time()
+        slots = self._slots
+        if not slots:
+            self._heard = now
+        deadline = now + timeout
+        slots.append((deadline, future))
+        if deadline < self._timer_at:
+            self._set_timer(deadline)
+        outgoing = self._outgoing
+        if not outgoing:
+            self._loop.call_soon(self._flush)
+        outgoing.append(command)
+        return future
+
+    def write(self, command: bytes) -> None:
+        """Sends a command that is answered by `on_push` messages."""
+        self._transport.write(command)
+
+    async def close(self) -> None:
+        """Ends the connection; what is outstanding fails."""
+        self._closing = True
+        with contextlib.suppress(Exception):
+            await self._connection.disconnect()
+        self._end("the cache was closed")
+
+    # asyncio.Protocol
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = self._time()
+        replies = self._replies
+        slots = self._slots
+        try:
+            replies.feed(data)
+            while (reply := replies.gets()) is not _MORE:
+                if slots:
+                    future = slots.popleft()[1]
+                    if not future.done():
+                        future.set_result(reply)
+                elif self._on_push is not None:
+                    self._on_push(reply)
+                else:
+                    self._end("the server sent a reply that nobody asked for")
+                    return
+        except InvalidResponse:
+            self._end("the server sent what is no Redis reply")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stream.connection_lost(exc)
+        self._end("the connection was lost" if exc is None else f"the connection was lost ({exc})")
+
+    def pause_writing(self) -> None:
+        """Nothing waits for the buffer to drain: what a dead server keeps in it, the deadlines bound."""
+
+    # Internals
+
+    def _flush(self) -> None:
+        outgoing = self._outgoing
+        if self.ended is None:
+            self._transport.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
+        outgoing.clear()
+
+    def _set_timer(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = when
+        self._timer = self._loop.call_at(when, self._on_timer)
+
+    def _on_timer(self) -> None:
+        """Fails the callers whose time has passed; the timer stands at the oldest deadline, not at each."""
+        self._timer, self._timer_at = None, math.inf
+        if not self._slots:
+            return
+        now = self._time()
+        following = math.inf
+        for deadline, future in self._slots:
+            if future.done():
+                continue
+            if deadline <= now:
+                future.set_exception(CacheTimeoutError("Redis did not answer in time."))
+            else:
+                following = min(following, deadline)
+        silent_until = max(self._slots[0][0], self._heard + self._stall)
+        if silent_until <= now:
+            self._end(f"the server has been silent for {now - self._heard:.1f} seconds")
+        else:
+            self._set_timer(min(following, silent_until))
+
+    def _end(self, reason: str) -> None:
+        if self.ended is not None:
+            return
+        self.ended = reason
+        if self._timer is not None:
+            self._timer.cancel()
+        for _, future in self._slots:
+            if not future.done():
+                future.set_exception(ConnectionLostError(f"Redis: {reason}."))
+        self._slots.clear()
+        if not self._closing:
+            self._transport.abort()
+            self._on_lost(reason)

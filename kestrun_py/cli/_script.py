@@ -1,0 +1,61 @@
+"""Running a host script inside this process."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from kestrun_py.errors import KestrunError
+
+__all__ = ["run_script"]
+
+
+def run_script(script: Path, arguments: Sequence[str], port: int | None = None) -> int:
+    """Runs a script as ``python script arguments`` would, and returns the exit code.
+
+    An error of kestrun_py is shown as its message and the script's line; another exception as the traceback
+    that Python would show, without the frames of this command.
+
+    Args:
+        script: The script's file.
+        arguments: What the script finds in ``sys.argv[1:]``.
+        port: The environment variable PORT for the script; None leaves it as it is.
+    """
+    if port is not None:
+        os.environ["PORT"] = str(port)
+    sys.argv = [str(script), *arguments]
+    sys.path[0:1] = [str(script.parent.resolve())]
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    except KestrunError as error:
+        click.echo(f"kestrun: {error}{_place(error, script)}", err=True)
+        return 1
+    except Exception as error:
+        click.echo(_own_traceback(error, script), err=True, nl=False)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _own_frames(error: BaseException, script: Path) -> traceback.StackSummary:
+    frames = traceback.extract_tb(error.__traceback__)
+    first = next((index for index, frame in enumerate(frames) if frame.filename == str(script)), len(frames))
+    return traceback.StackSummary.from_list(frames[first:])
+
+
+def _place(error: KestrunError, script: Path) -> str:
+    lines = [frame.lineno for frame in _own_frames(error, script) if frame.filename == str(script)]
+    return f" ({script}, line {lines[-1]})" if lines else ""
+
+
+def _own_traceback(error: Exception, script: Path) -> str:
+    shown = traceback.TracebackException.from_exception(error)
+    shown.stack = _own_frames(error, script)
+    return "".join(shown.format())

@@ -1,0 +1,104 @@
+"""What a route script works with: its request, its response, its session, and its host's services."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from contextvars import ContextVar
+from typing import TypeVar
+
+from aiohttp import web
+
+from kestrun_py._bridge import wait
+from kestrun_py.errors import ContextError, SessionNotConfiguredError
+from kestrun_py.request import KestrunRequest
+from kestrun_py.response import KestrunResponse
+from kestrun_py.services import ServiceRegistry
+from kestrun_py.sessions import Session, scope_of
+
+__all__ = ["KestrunContext", "active_context", "current_context", "entered"]
+
+_T = TypeVar("_T")
+
+
+class KestrunContext:
+    """One request being handled (Kestrun's ``$Context``).
+
+    Attributes:
+        request: What was asked for.
+        response: What will be answered.
+        services: The host's services; ``context.services.get(DistributedCache)`` is the cache.
+        ended: Whether the request has been answered; its context can do nothing more then.
+    """
+
+    __slots__ = ("ended", "request", "response", "services")
+
+    def __init__(self, services: ServiceRegistry, request: web.Request) -> None:
+        self.services = services
+        self.request = KestrunRequest(request)
+        self.response = KestrunResponse(self.request)
+        self.ended = False
+
+    @property
+    def session(self) -> Session:
+        """The request's session.
+
+        Raises:
+            SessionNotConfiguredError: The host has no sessions, or the request has not reached their middleware.
+        """
+        scope = scope_of(self.request.raw)
+        if scope is None:
+            raise SessionNotConfiguredError(
+                "Session has not been configured for this host or request: call add_session on the host "
+                "(add_kr_session in a script) before enable_configuration, and before the middleware that uses it."
+            )
+        return scope.session
+
+    def wait(self, awaitable: Awaitable[_T]) -> _T:
+        """Waits for something asynchronous without `await`, in either kind of script.
+
+        Example:
+            value = context.wait(cache.get_string("greeting"))
+        """
+        return wait(awaitable)
+
+
+_current: ContextVar[KestrunContext | None] = ContextVar("kestrun_py_context", default=None)
+
+
+def current_context(caller: str = "current_context") -> KestrunContext:
+    """Returns the context of the request that the calling script handles.
+
+    Args:
+        caller: The function on whose behalf it is asked for; the error names it.
+
+    Raises:
+        ContextError: No request is being handled here, or the request has been answered already.
+    """
+    context = _current.get()
+    if context is None:
+        raise ContextError(f"{caller} must be called inside a route script, where a request is being handled.")
+    if context.ended:
+        raise ContextError(f"{caller} was called for a request that has been answered already.")
+    return context
+
+
+def active_context() -> KestrunContext | None:
+    """Returns the context of the request being handled here, or None."""
+    context = _current.get()
+    return None if context is None or context.ended else context
+
+
+class entered:
+    """Context manager: within it, `context` is the current one; afterwards it has ended."""
+
+    __slots__ = ("_context", "_token")
+
+    def __init__(self, context: KestrunContext) -> None:
+        self._context = context
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self._context)
+
+    def __exit__(self, *_: object) -> None:
+        self._context.ended = True
+        _current.reset(self._token)

@@ -1,0 +1,249 @@
+"""The ring of keys that a host protects its cookies with.
+
+Mirrors ASP.NET Core's ``KeyRingProvider`` and ``XmlKeyManager``. It departs in two points: nobody ever waits
+for a refresh while older keys are there, and an unknown key makes the ring look for it at any time, not only
+in the first two minutes, since a store that came back empty makes other nodes add keys later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from kestrun_py.data_protection.key_xml import KeyElements, new_key, read_elements
+from kestrun_py.data_protection.keys import KEY_LIFETIME, REFRESH_PERIOD, Key, choose_keys
+from kestrun_py.data_protection.protector import DataProtector, KeySet
+from kestrun_py.data_protection.repositories import XmlRepository
+from kestrun_py.errors import KeyRingError
+from kestrun_py.logging import Logger, default_logger
+
+__all__ = ["KeyRing"]
+
+_JITTER: Final = 0.2
+_AFTER_FAILED_REFRESH: Final = timedelta(minutes=2)
+_AFTER_FAILED_LOAD: Final = timedelta(seconds=1)
+_BETWEEN_SEARCHES: Final = timedelta(seconds=10)
+
+_LOAD_TIMEOUT: Final = 30.0
+_ATTEMPTS: Final = 10
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class KeyRing:
+    """Loads keys from a repository, keeps them fresh, and adds new ones in time.
+
+    A ring belongs to one event loop; loading is one task, however many requests wait for it. Except `load`
+    and `find_unknown`, no method waits.
+
+    Args:
+        repository: Where the keys are.
+        application_name: The first purpose of every protector: applications with different names do not
+            understand each other's payloads. ASP.NET's ``SetApplicationName``; None or "" for none.
+        logger: Where keys made, elements left out and failures are logged.
+        read_only: Never add a key.
+        now: Returns the current time, aware.
+    """
+
+    def __init__(
+        self,
+        repository: XmlRepository,
+        *,
+        application_name: str | None = None,
+        logger: Logger = default_logger,
+        read_only: bool = False,
+        now: Callable[[], datetime] = _utc_now,
+    ) -> None:
+        self._repository = repository
+        self._application_name = application_name
+        self._logger = logger
+        self._read_only = read_only
+        self._now = now
+        self._keys: KeySet | None = None
+        self._refresh_at = now()
+        self._task: asyncio.Task[None] | None = None
+        self._failure: KeyRingError | None = None
+        self._failed_at: datetime | None = None
+        self._searched_at: datetime | None = None
+
+    @property
+    def keys(self) -> KeySet:
+        """The keys as they were last read; another object only when they have changed.
+
+        Raises:
+            KeyRingError: The ring was not loaded yet.
+        """
+        if self._keys is None:
+            raise KeyRingError("The key ring is not loaded; await KeyRing.load() first.")
+        return self._keys
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the keys were loaded and no refresh is waiting to be started."""
+        return self._keys is not None and (self._task is not None or not self._is_due())
+
+    def create_protector(self, *purposes: str) -> DataProtector:
+        """Makes a protector for the application name and these purposes.
+
+        It may be made before the ring is loaded, and uses what the ring holds at each call.
+        """
+        chain = (self._application_name, *purposes) if self._application_name else purposes
+        return DataProtector(lambda: self.keys, chain)
+
+    async def load(self) -> None:
+        """Loads the ring if that has not happened yet, and starts a refresh in the background if one is due.
+
+        Raises:
+            KeyRingError: The repository cannot be read, or there is no key and none can be made. It is asked
+                again at the first call after a second.
+        """
+        if self._keys is None:
+            await self._load_now()
+        elif not self.is_current:
+            self._start()
+
+    async def find_unknown(self) -> bool:
+        """Reads the ring again because of a payload whose key it does not hold.
+
+        Anyone can make up such payloads, so this happens at most once in ten seconds.
+
+        Returns:
+            Whether the keys have changed.
+
+        Raises:
+            KeyRingError: The repository cannot be read, so nobody can tell whether the key exists.
+        """
+        before = self._keys
+        now = self._now()
+        if self._task is None:
+            if self._failure is None and _is_within(self._searched_at, now, _BETWEEN_SEARCHES):
+                return False
+            self._searched_at = now
+        await self._load_now()
+        return self._keys is not before
+
+    async def close(self) -> None:
+        """Ends what runs in the background. A closed ring loads again when it is used again."""
+        task = self._task
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+            if self._task is task:  # it was cancelled before it ran
+                self._task = None
+
+    def _is_due(self) -> bool:
+        # A clock that was set back must not put the refresh off for as long.
+        return not timedelta(0) < self._refresh_at - self._now() <= REFRESH_PERIOD
+
+    async def _load_now(self) -> None:
+        """Waits for the load that is under way or a new one."""
+        if self._task is None and not _is_within(self._failed_at, self._now(), _AFTER_FAILED_LOAD):
+            self._start()
+        if self._task is not None:
+            # Unlike a plain await, this neither cancels the task with its waiter nor the other way round.
+            await asyncio.wait([self._task])
+        if self._failure is not None:
+            raise KeyRingError(str(self._failure)) from self._failure
+        if self._keys is None:
+            raise KeyRingError("The key ring was closed while it was loading.")
+
+    def _start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="key ring")
+
+    async def _run(self) -> None:
+        now = self._now()
+        try:
+            async with asyncio.timeout(_LOAD_TIMEOUT):
+                keys, period = await self._read_keys(now)
+        except Exception as error:
+            self._fail(error)
+        else:
+            self._succeed(keys, now + period)
+        finally:
+            self._task = None
+
+    def _fail(self, error: Exception) -> None:
+        reason = (
+            "there was no answer in time" if isinstance(error, TimeoutError) else str(error) or repr(error)
+        )
+        self._failure = KeyRingError(f"The key ring in {self._repository} cannot be used: {reason}")
+        self._failed_at = self._now()
+        self._refresh_at = self._failed_at + _AFTER_FAILED_REFRESH
+        self._logger.error(
+            "The key ring in {Repository} was not loaded", str(self._repository), exception=error
+        )
+
+    def _succeed(self, keys: KeySet, refresh_at: datetime) -> None:
+        self._failure = self._failed_at = None
+        expiration = keys.default.expiration_date
+        self._refresh_at = min(refresh_at, expiration) if expiration > self._now() else refresh_at
+        if keys != self._keys:
+            self._keys = keys
+        self._logger.debug(
+            "The key ring in {Repository} has {Count} keys; {KeyId} protects until {Expiration}",
+            str(self._repository),
+            len(keys.keys),
+            str(keys.default.id),
+            expiration.isoformat(),
+        )
+
+    async def _read_keys(self, now: datetime) -> tuple[KeySet, timedelta]:
+        """Returns the keys, a new one included if one was needed, and how long they may be used."""
+        for _ in range(_ATTEMPTS):
+            texts = await self._repository.read_all()
+            elements = read_elements(texts, self._logger)
+            choice = choose_keys(elements.keys, now)
+            existing = choice.default or choice.fallback
+            if choice.new_key_activation is None or self._read_only:
+                return self._key_set(elements.keys, existing), _refresh_period()
+            try:
+                key = await self._add_key(elements, len(texts), now, choice.new_key_activation)
+            except Exception as error:
+                if existing is None:
+                    raise
+                self._logger.error("The key ring needs a new key, and goes on without", exception=error)
+                return self._key_set(elements.keys, existing), _AFTER_FAILED_REFRESH
+            if key is not None:
+                return self._key_set((*elements.keys, key), choice.default or key), _refresh_period()
+        raise KeyRingError(f"It changed at each of {_ATTEMPTS} attempts to add a key.")
+
+    def _key_set(self, keys: tuple[Key, ...], default: Key | None) -> KeySet:
+        if default is None:
+            raise KeyRingError(
+                "It holds no key that can protect and is used read-only; let the application that owns it add one."
+            )
+        return KeySet({key.id: key for key in keys}, default)
+
+    async def _add_key(
+        self, elements: KeyElements, count: int, now: datetime, activation: datetime
+    ) -> Key | None:
+        """Adds a key to the repository; None when somebody else changed it since it was read."""
+        if elements.revoked_before is not None and elements.revoked_before > now:
+            raise KeyRingError(
+                f"It revokes every key made before {elements.revoked_before.isoformat()}, which is yet to come, "
+                "so a new key would be revoked."
+            )
+        key, xml = new_key(now, activation, now + KEY_LIFETIME)
+        if not await self._repository.append(xml, f"key-{key.id}", count):
+            return None
+        self._logger.information(
+            "The key {KeyId} was added to the ring in {Repository}, for {Activation} to {Expiration}",
+            str(key.id),
+            str(self._repository),
+            activation.isoformat(),
+            key.expiration_date.isoformat(),
+        )
+        return key
+
+
+def _refresh_period() -> timedelta:
+    return REFRESH_PERIOD * (1 - _JITTER * random.random())
+
+
+def _is_within(past: datetime | None, now: datetime, interval: timedelta) -> bool:
+    return past is not None and timedelta(0) <= now - past < interval

@@ -1,0 +1,100 @@
+"""The worker threads that run ``def`` scripts (Kestrun's runspace pool)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+from kestrun_py._bridge import worker_loop
+from kestrun_py.errors import ArgumentError
+
+__all__ = ["RunspacePool"]
+
+_Job = tuple[asyncio.Future[Any], contextvars.Context, Callable[[], Any]]
+
+
+class RunspacePool:
+    """At most `max_runspaces` threads that run scripts; more scripts than that wait in line, without limit.
+
+    It belongs to one event loop. The standard library's executor would do, at twice the cost per script: it wakes
+    the loop through two futures and a condition variable.
+
+    Args:
+        max_runspaces: The most threads; 2 x processors, as in Kestrun, if left out.
+        min_runspaces: Threads to start at once.
+    """
+
+    def __init__(self, max_runspaces: int | None = None, min_runspaces: int = 1) -> None:
+        maximum = 2 * (os.cpu_count() or 1) if max_runspaces is None else max_runspaces
+        if maximum < 1:
+            raise ArgumentError(f"max_runspaces must be at least 1, not {maximum}.")
+        if not 0 <= min_runspaces <= maximum:
+            raise ArgumentError(f"min_runspaces must be between 0 and max_runspaces ({maximum}), not {min_runspaces}.")
+        self.max_runspaces = maximum
+        self._min_runspaces = min_runspaces
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._running = 0  # jobs handed over and not finished; touched by the event loop only
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self) -> None:
+        """Binds the pool to the running event loop and starts the first threads."""
+        self._loop = asyncio.get_running_loop()
+        while len(self._threads) < self._min_runspaces:
+            self._add_thread()
+
+    async def run(self, script: Callable[[], Any]) -> Any:
+        """Runs `script` in a thread, in the caller's context variables, and returns what it returns."""
+        loop = self._loop
+        assert loop is not None, "RunspacePool.start comes first"
+        done: asyncio.Future[Any] = loop.create_future()
+        self._running += 1
+        if self._running > len(self._threads) and len(self._threads) < self.max_runspaces:
+            self._add_thread()
+        self._jobs.put((done, contextvars.copy_context(), script))
+        return await done
+
+    def close(self) -> None:
+        """Lets the threads end once the scripts that run have ended; a script that never ends holds up nobody."""
+        for _ in self._threads:
+            self._jobs.put(None)
+        self._threads.clear()
+
+    def _add_thread(self) -> None:
+        thread = threading.Thread(target=self._work, name=f"runspace-{len(self._threads) + 1}", daemon=True)
+        self._threads.append(thread)
+        contextvars.Context().run(thread.start)  # it serves every request, so it inherits none
+
+    def _work(self) -> None:
+        loop = self._loop
+        assert loop is not None
+        while (job := self._jobs.get()) is not None:
+            done, context, script = job
+            result: Any = None
+            error: BaseException | None = None
+            try:
+                with worker_loop(loop):
+                    result = context.run(script)
+            except BaseException as raised:
+                error = raised
+            try:
+                loop.call_soon_threadsafe(self._finish, done, result, error)
+            except RuntimeError:
+                return  # the loop was closed while the script ran: nobody waits for it any more
+            del job, done, context, script, result, error  # nothing of a request outlives it here
+
+    def _finish(self, done: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+        self._running -= 1
+        if done.cancelled():
+            return
+        if error is None:
+            done.set_result(result)
+        elif isinstance(error, StopIteration):
+            done.set_exception(RuntimeError("The script raised StopIteration."))
+        else:
+            done.set_exception(error)

@@ -1,0 +1,52 @@
+"""The services of a host: one instance a type (ASP.NET Core's service provider)."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, cast
+
+from kestrun_py.errors import InvalidOperationError
+
+__all__ = ["ServiceRegistry"]
+
+_T = TypeVar("_T")
+
+
+class ServiceRegistry:
+    """Instances by the type under which they are asked for.
+
+    Example:
+        cache = host.services.get(DistributedCache)
+    """
+
+    def __init__(self) -> None:
+        self._instances: dict[type[Any], Any] = {}
+
+    def add(self, service: type[_T], instance: _T, *, taken: str | None = None) -> None:
+        """Registers the instance of a service.
+
+        Args:
+            service: The type under which it is asked for; may be abstract.
+            instance: The instance.
+            taken: The error's text if the service is registered already.
+
+        Raises:
+            InvalidOperationError: The service is registered already.
+        """
+        if service in self._instances:
+            raise InvalidOperationError(taken or f"A {service.__name__} is already registered.")
+        self._instances[service] = instance
+
+    def get(self, service: type[_T]) -> _T | None:
+        """Returns the instance registered for a service, or None."""
+        return cast("_T | None", self._instances.get(service))
+
+    def require(self, service: type[_T]) -> _T:
+        """Returns the instance registered for a service.
+
+        Raises:
+            InvalidOperationError: There is none.
+        """
+        instance = self.get(service)
+        if instance is None:
+            raise InvalidOperationError(f"No service of type {service.__name__} has been registered.")
+        return instance

@@ -1,0 +1,72 @@
+"""Keeping the locks of long requests alive."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from kestrun_py.caching import DistributedCache, Lease
+from kestrun_py.errors import CacheError
+from kestrun_py.logging import Logger
+
+__all__ = ["LeaseKeeper"]
+
+
+class LeaseKeeper:
+    """Renews the leases that are held for long, a quarter of their time at a time.
+
+    One timer serves all requests, so a request that is done before it fires costs two dictionary operations.
+    """
+
+    def __init__(self, cache: DistributedCache, *, lease_time: float, timeout: float, logger: Logger) -> None:
+        self._cache = cache
+        self._lease_time = lease_time
+        self._timeout = timeout
+        self._logger = logger
+        self._held: dict[Lease, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._renewals: set[asyncio.Task[None]] = set()
+
+    def add(self, lease: Lease) -> None:
+        """Takes a lease into care."""
+        self._held[lease] = time.monotonic()
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._lease_time / 4, self._tick)
+
+    def discard(self, lease: Lease) -> None:
+        """Lets go of a lease that is about to be committed or released."""
+        self._held.pop(lease, None)
+
+    async def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._held.clear()
+        for renewal in self._renewals:
+            renewal.cancel()
+        await asyncio.gather(*self._renewals, return_exceptions=True)
+
+    def _tick(self) -> None:
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        if not self._held:
+            return
+        self._timer = loop.call_later(self._lease_time / 4, self._tick)
+        old = time.monotonic() - self._lease_time / 4
+        for lease, since in self._held.items():
+            if since <= old:
+                renewal = loop.create_task(self._renew(lease))
+                self._renewals.add(renewal)
+                renewal.add_done_callback(self._renewals.discard)
+
+    async def _renew(self, lease: Lease) -> None:
+        try:
+            kept = await self._cache.renew(
+                lease, lease_time=self._lease_time, timeout=min(self._timeout, self._lease_time / 2)
+            )
+        except CacheError as error:
+            # The next tick tries again; if the lease runs out meanwhile, the commit will be refused.
+            self._logger.warning("A session's lock could not be renewed: {Error}", error)
+            return
+        if not kept and self._held.pop(lease, None) is not None:
+            self._logger.warning("A session's lock was lost while its request was running; it will not be stored.")

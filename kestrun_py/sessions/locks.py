@@ -1,0 +1,57 @@
+"""Fair queues, one per session, for the requests of this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+
+__all__ = ["FairLocks"]
+
+
+class FairLocks:
+    """Exclusive locks by key, each granted in the order in which it was asked for.
+
+    It belongs to one event loop. A key that nobody holds takes no memory.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    async def acquire(self, key: str, timeout: float) -> None:
+        """Waits for the lock of `key`.
+
+        Raises:
+            TimeoutError: It was not granted within `timeout` seconds.
+        """
+        queue = self._waiting.get(key)
+        if queue is None:
+            self._waiting[key] = deque()
+            return
+        turn = asyncio.get_running_loop().create_future()
+        queue.append(turn)
+        try:
+            async with asyncio.timeout(timeout):
+                await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled():
+                self.release(key)  # granted in the very moment in which the wait ended
+            else:
+                # Out of the queue at once: a session under siege keeps no graveyard of waiters.
+                turn.cancel()
+                with suppress(ValueError):  # `release` may have passed over it already
+                    queue.remove(turn)
+            raise
+
+    def release(self, key: str) -> None:
+        """Hands the lock of `key` to the next in line."""
+        queue = self._waiting[key]
+        while queue:
+            turn = queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        del self._waiting[key]

@@ -1,0 +1,121 @@
+"""The options of a host's sessions (ASP.NET Core's ``SessionOptions``, and ours)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from kestrun_py.cookies import CookieBuilder, CookieSecurePolicy, SameSiteMode
+from kestrun_py.enums import to_enum
+from kestrun_py.errors import ArgumentError
+from kestrun_py.timespan import Duration, to_seconds
+
+__all__ = ["CacheFailurePolicy", "SessionAccess", "SessionLock", "SessionOptions"]
+
+_MIN_LEASE: Final = 5.0
+_MAX_LEASE: Final = 30.0
+
+
+class SessionLock(Enum):
+    """How requests of one session exclude each other."""
+
+    EXCLUSIVE = "exclusive"  # from first access to commit, in this process and across processes
+    NONE = "none"  # as ASP.NET Core: requests overlap and the last commit wins
+
+
+class CacheFailurePolicy(Enum):
+    """What a request does whose session cannot be read or written."""
+
+    FAIL = "fail"  # it is answered with 503
+    CONTINUE = "continue"  # as ASP.NET Core: reads see nothing, writes are dropped, an error is logged
+
+
+class SessionAccess(Enum):
+    """What a route may do with the session."""
+
+    READ_WRITE = "read_write"
+    READ_ONLY = "read_only"  # takes no lock; a write is an error
+
+
+def session_cookie() -> CookieBuilder:
+    """The cookie of a host that configures none: ASP.NET Core's, but Secure on HTTPS."""
+    return CookieBuilder(
+        name=".AspNetCore.Session",
+        path="/",
+        http_only=True,
+        same_site=SameSiteMode.LAX,
+        secure_policy=CookieSecurePolicy.SAME_AS_REQUEST,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """The options of a host's sessions, checked. Durations are seconds.
+
+    Attributes:
+        cookie: The cookie that carries the protected session key.
+        idle_timeout: A session that was not used for this long is gone.
+        io_timeout: The longest a request waits for the session's lock and the cache, and again at its commit.
+        absolute_timeout: A session is gone this long after it began, used or not; None for no such limit.
+        lock: Whether requests of one session exclude each other.
+        on_cache_failure: What a request does whose session cannot be read or written.
+        max_size: The most bytes a stored session may have.
+    """
+
+    cookie: CookieBuilder
+    idle_timeout: float
+    io_timeout: float
+    absolute_timeout: float | None
+    lock: SessionLock
+    on_cache_failure: CacheFailurePolicy
+    max_size: int
+
+    @property
+    def lease_time(self) -> float:
+        """Seconds after which the lock of a process that died frees itself: half the I/O timeout, 5 to 30."""
+        return min(max(self.io_timeout / 2, _MIN_LEASE), _MAX_LEASE)
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        cookie: CookieBuilder | None = None,
+        idle_timeout: Duration = 20 * 60,
+        io_timeout: Duration = 10,
+        absolute_timeout: Duration | None = None,
+        lock: SessionLock | str = SessionLock.EXCLUSIVE,
+        on_cache_failure: CacheFailurePolicy | str = CacheFailurePolicy.FAIL,
+        max_size: int = 1024 * 1024,
+    ) -> SessionOptions:
+        """Checks the options and fills in the defaults.
+
+        Raises:
+            ArgumentError: A value out of its range, or a cookie that browsers would refuse.
+        """
+        cookie = session_cookie() if cookie is None else cookie
+        if not cookie.name:
+            raise ArgumentError("The session cookie needs a name: new_cookie_builder(name=...).")
+        if cookie.expiration is not None:
+            raise ArgumentError(
+                "Expiration cannot be set for the cookie defined by SessionOptions; use max_age instead."
+            )
+        cookie.validate()
+        if max_size < 64:
+            raise ArgumentError(f"max_size must be at least 64 bytes, not {max_size}.")
+        return cls(
+            cookie=cookie,
+            idle_timeout=_positive(idle_timeout, "idle_timeout"),
+            io_timeout=_positive(io_timeout, "io_timeout"),
+            absolute_timeout=None if absolute_timeout is None else _positive(absolute_timeout, "absolute_timeout"),
+            lock=to_enum(SessionLock, lock, "lock"),
+            on_cache_failure=to_enum(CacheFailurePolicy, on_cache_failure, "on_cache_failure"),
+            max_size=max_size,
+        )
+
+
+def _positive(value: Duration, name: str) -> float:
+    seconds = to_seconds(value, name)
+    if seconds <= 0:
+        raise ArgumentError(f"{name} must be positive, not {value!r}.")
+    return seconds

@@ -1,0 +1,355 @@
+"""A request's session: a small dictionary of bytes, kept by the host's cache between requests.
+
+It mirrors ASP.NET Core's ``ISession`` and its helpers for strings and 32-bit integers. Nothing is read before the
+first access, and nothing is written before the request ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import threading
+import uuid
+from collections.abc import Callable, Coroutine
+from struct import Struct
+from typing import Any, Final
+
+import orjson
+
+from kestrun_py._bridge import can_wait, wait
+from kestrun_py.caching import Lease
+from kestrun_py.errors import (
+    ArgumentError,
+    SessionClosedError,
+    SessionNotLoadedError,
+    SessionReadOnlyError,
+    SessionTooLargeError,
+)
+from kestrun_py.sessions import blob
+from kestrun_py.sessions.outcome import Origin
+
+__all__ = ["Session", "SessionState"]
+
+_INT32: Final = Struct(">i")
+_INT32_MIN: Final = -(2**31)
+_INT32_MAX: Final = 2**31 - 1
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+
+class SessionState:
+    """What was loaded for a session, and where it came from.
+
+    Attributes:
+        origin: Where the session came from.
+        key: The session key that the cookie carried, if any.
+        session_id: The 16 bytes of the id inside the stored session.
+        values: The values by key.
+        lease: The exclusive right to the stored session, if one is held.
+        queued: Whether this process's queue for the session key has to be left at the end.
+        available: Whether the cache could be read.
+    """
+
+    __slots__ = ("available", "key", "lease", "origin", "queued", "session_id", "values")
+
+    def __init__(self, origin: Origin, key: str | None = None, *, available: bool = True) -> None:
+        self.origin = origin
+        self.key = key
+        self.session_id = secrets.token_bytes(16)
+        self.values: dict[str, bytes] = {}
+        self.lease: Lease | None = None
+        self.queued = False
+        self.available = available
+
+
+class Session:
+    """The session of the request that is being handled.
+
+    Scripts use it without `await`; the first access loads it. Code that is no script (a middleware, a task started
+    by a script) calls ``await session.load()`` first.
+
+    Keys are text, compared exactly; values are bytes, with helpers for text, 32-bit integers and JSON.
+
+    Args:
+        load: Loads the session; called at most once at a time.
+        read_only: Whether a write is an error.
+        max_size: The most bytes that the stored session may have.
+    """
+
+    __slots__ = (
+        "_closed",
+        "_load",
+        "_loading",
+        "_lock",
+        "_max_size",
+        "_read_only",
+        "_size",
+        "_state",
+        "abandoned",
+        "accessed",
+        "changed",
+        "emptied",
+        "renewed",
+    )
+
+    def __init__(
+        self, load: Callable[[], Coroutine[Any, Any, SessionState]], *, read_only: bool, max_size: int
+    ) -> None:
+        self._load = load
+        self._read_only = read_only
+        self._max_size = max_size
+        self._state: SessionState | None = None
+        self._loading: asyncio.Future[None] | None = None
+        self._size = 0
+        self._closed = False
+        self._lock: threading.Lock | None = None
+        self.accessed = False
+        self.changed = False
+        self.emptied = False
+        self.abandoned = False
+        self.renewed = False
+
+    # Loading and ending
+
+    @property
+    def state(self) -> SessionState | None:
+        """What was loaded; None as long as the request has not looked at its session."""
+        return self._state
+
+    async def load(self) -> None:
+        """Loads the session, unless that was done: waits for its lock and reads it.
+
+        Raises:
+            SessionUnavailableError: The cache cannot be read, or the lock was not free, within the I/O timeout.
+        """
+        while self._state is None:
+            if self._closed:
+                raise SessionClosedError("The request has ended; its session can no longer be loaded.")
+            if self._loading is not None:
+                await asyncio.wait([self._loading])
+                continue
+            self._loading = asyncio.get_running_loop().create_future()
+            try:
+                state = await self._load()
+                self._size = blob.HEADER_SIZE + sum(blob.entry_size(*item) for item in state.values.items())
+                self._lock = threading.Lock()
+                self._state = state
+            finally:
+                self._loading.set_result(None)
+                self._loading = None
+
+    def close(self) -> SessionState | None:
+        """Ends the session for this request: what is written from now on is an error, not a loss."""
+        if self._lock is None:
+            self._closed = True
+        else:
+            with self._lock:
+                self._closed = True
+        return self._state
+
+    def _loaded(self) -> SessionState:
+        self.accessed = True
+        state = self._state
+        if state is not None:
+            return state
+        if self._closed:
+            raise SessionClosedError("The request has ended; its session can no longer be loaded.")
+        if not can_wait():
+            raise SessionNotLoadedError(
+                "The session was not loaded yet, and this task or thread cannot load it: access the session once in "
+                "the script before starting it, or call await context.session.load()."
+            )
+        wait(self.load())
+        assert self._state is not None
+        return self._state
+
+    # What a session is
+
+    @property
+    def id(self) -> str:
+        """The session's id, a GUID in text; not the session key, and no secret. Empty if the cache could not be read."""
+        state = self._loaded()
+        return str(uuid.UUID(bytes_le=state.session_id)) if state.available else ""
+
+    @property
+    def is_available(self) -> bool:
+        """Whether the session could be read. Only ``on_cache_failure="continue"`` lets a request see False."""
+        return self._loaded().available
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of all values."""
+        return [key.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for key in self._loaded().values]
+
+    # Values
+
+    def get(self, key: str) -> bytes | None:
+        """Returns the bytes stored under `key`, or None."""
+        return self._loaded().values.get(_checked_key(key))
+
+    def set(self, key: str, value: bytes) -> None:
+        """Stores bytes under `key`.
+
+        Raises:
+            ArgumentError: The key has more than 65535 bytes in UTF-8, or the value is not bytes.
+            SessionTooLargeError: The session would have more than `max_size` bytes.
+            SessionReadOnlyError: The route was mapped with ``session_access="read_only"``.
+            SessionClosedError: The response has started, so the session was stored already.
+        """
+        if not isinstance(value, (bytes, bytearray, memoryview)):
+            raise ArgumentError(f"A session value must be bytes, not {type(value).__name__}: set_string, set_json ...")
+        key = _checked_key(key)
+        value = bytes(value)
+        state = self._writable()
+        assert self._lock is not None
+        with self._lock:
+            self._check_open()
+            if not state.available:
+                return
+            old = state.values.get(key)
+            size = self._size + blob.entry_size(key, value) - (0 if old is None else blob.entry_size(key, old))
+            if size > self._max_size:
+                raise SessionTooLargeError(
+                    f"The session would have {size} bytes with {key!r}; the limit (max_size) is {self._max_size} bytes."
+                )
+            state.values[key] = value
+            self._size = size
+            self.changed = True
+
+    def get_string(self, key: str) -> str | None:
+        """Returns the text stored under `key`, or None; invalid UTF-8 reads as U+FFFD."""
+        value = self.get(key)
+        return None if value is None else value.decode("utf-8", "replace")
+
+    def set_string(self, key: str, value: str) -> None:
+        """Stores text under `key`, as UTF-8."""
+        if not isinstance(value, str):
+            raise ArgumentError(f"set_string takes text, not {type(value).__name__}.")
+        self.set(key, _utf8(value))
+
+    def get_int32(self, key: str) -> int | None:
+        """Returns the 32-bit integer stored under `key`; None if there is none, or fewer than 4 bytes."""
+        value = self.get(key)
+        return None if value is None or len(value) < 4 else int(_INT32.unpack_from(value)[0])
+
+    def set_int32(self, key: str, value: int) -> None:
+        """Stores a 32-bit integer under `key`, as 4 bytes, big-endian.
+
+        Raises:
+            ArgumentError: Not an integer from -2147483648 to 2147483647.
+        """
+        if not isinstance(value, int) or isinstance(value, bool) or not _INT32_MIN <= value <= _INT32_MAX:
+            raise ArgumentError(f"set_int32 takes an integer from {_INT32_MIN} to {_INT32_MAX}, not {value!r}.")
+        self.set(key, _INT32.pack(value))
+
+    def get_json(self, key: str) -> Any:
+        """Returns the value stored under `key` as JSON, or None.
+
+        Raises:
+            ArgumentError: What is stored there is not JSON.
+        """
+        value = self.get(key)
+        if value is None:
+            return None
+        try:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError as error:
+            raise ArgumentError(f"What the session holds under {key!r} is not JSON: {error}.") from None
+
+    def set_json(self, key: str, value: Any) -> None:
+        """Stores a value under `key` as JSON.
+
+        Raises:
+            ArgumentError: JSON cannot express the value.
+        """
+        try:
+            encoded = orjson.dumps(value)
+        except orjson.JSONEncodeError as error:
+            raise ArgumentError(f"JSON cannot express the value for {key!r}: {error}.") from None
+        self.set(key, encoded)
+
+    def remove(self, key: str) -> None:
+        """Removes what is stored under `key`, if anything. A session without a last value is removed itself."""
+        key = _checked_key(key)
+        state = self._writable()
+        assert self._lock is not None
+        with self._lock:
+            self._check_open()
+            old = state.values.pop(key, None)
+            if old is None:
+                return
+            self._size -= blob.entry_size(key, old)
+            self.changed = True
+            if not state.values:
+                self._end(state)
+
+    def clear(self) -> None:
+        """Removes all values, and with them the session; values set afterwards start a new one."""
+        state = self._writable()
+        assert self._lock is not None
+        with self._lock:
+            self._check_open()
+            state.values.clear()
+            self._size = blob.HEADER_SIZE
+            self.changed = True
+            self._end(state)
+
+    # The session as a whole
+
+    def renew(self) -> None:
+        """Moves the session to a new key at the end of the request; call it when the user's rights change.
+
+        The values stay. It is what protects against session fixation.
+        """
+        self._writable()
+        self.renewed = True
+
+    def abandon(self) -> None:
+        """Ends the session: its values are removed and the client's cookie is expired."""
+        self.clear()
+        self.abandoned = True
+
+    def _end(self, state: SessionState) -> None:
+        """Notes that the session ended; values set from now on belong to another one."""
+        self.emptied = True
+        state.session_id = secrets.token_bytes(16)
+
+    def _writable(self) -> SessionState:
+        if self._read_only:
+            raise SessionReadOnlyError(
+                'This route was mapped with session_access="read_only", so it cannot write to the session.'
+            )
+        state = self._loaded()
+        self._check_open()
+        return state
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise SessionClosedError(
+                "The session was stored when the response started; it cannot be changed any more in this request."
+            )
+
+
+def _checked_key(key: str) -> str:
+    """Returns the key in the form in which a session holds it."""
+    if not isinstance(key, str):
+        raise ArgumentError(f"A session key must be text, not {type(key).__name__}.")
+    if key.isascii():
+        size = len(key)
+    else:
+        encoded = _utf8(key)
+        size = len(encoded)
+        key = encoded.decode("utf-8")
+    if size > blob.MAX_KEY_SIZE:
+        raise ArgumentError(
+            f"A session key has at most {blob.MAX_KEY_SIZE} bytes when encoded as UTF-8; this one has {size}."
+        )
+    return key
+
+
+def _utf8(text: str) -> bytes:
+    """Encodes text; an unpaired surrogate, which UTF-8 cannot express, becomes U+FFFD as in .NET."""
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        return _SURROGATE.sub("\ufffd", text).encode("utf-8")

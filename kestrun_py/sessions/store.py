@@ -1,0 +1,301 @@
+"""Reading and storing the sessions of a host: cookie, queue, lease, blob, cache."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import time
+import uuid
+from collections.abc import Awaitable, Coroutine
+from typing import Final, TypeVar
+
+from kestrun_py.caching import DistributedCache, Expiration, Lease
+from kestrun_py.data_protection import CookieProtector
+from kestrun_py.errors import (
+    CacheError,
+    DataProtectionError,
+    KeyRingError,
+    LeaseLostError,
+    LockTimeoutError,
+    SessionLockTimeoutError,
+    SessionUnavailableError,
+)
+from kestrun_py.logging import Logger, LogLevel
+from kestrun_py.sessions import blob
+from kestrun_py.sessions.leases import LeaseKeeper
+from kestrun_py.sessions.locks import FairLocks
+from kestrun_py.sessions.options import CacheFailurePolicy, SessionLock, SessionOptions
+from kestrun_py.sessions.outcome import CookieAction, Origin, Store, decide
+from kestrun_py.sessions.session import Session, SessionState
+
+__all__ = ["CookieChange", "SessionStore", "fingerprint"]
+
+_KEY_LENGTH: Final = 36
+
+_T = TypeVar("_T")
+
+
+def fingerprint(session_key: str) -> str:
+    """What stands for a session key in logs: the first 8 hex digits of its SHA-256."""
+    return hashlib.sha256(session_key.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+
+
+class CookieChange:
+    """What a response does to the session cookie: `action`, and for `SET` the cookie's new value."""
+
+    __slots__ = ("action", "value")
+
+    def __init__(self, action: CookieAction, value: str = "") -> None:
+        self.action = action
+        self.value = value
+
+
+_NO_CHANGE: Final = CookieChange(CookieAction.LEAVE)
+
+
+class SessionStore:
+    """Loads sessions and carries out what the end of a request does to them.
+
+    Args:
+        cache: Where the sessions are.
+        protector: What protects the session key in the cookie.
+        options: The host's session options.
+        logger: Where is logged what happens to sessions.
+    """
+
+    def __init__(
+        self, cache: DistributedCache, protector: CookieProtector, options: SessionOptions, logger: Logger
+    ) -> None:
+        self.options = options
+        self.cookie_name = options.cookie.name or ""
+        self._cache = cache
+        self._protector = protector
+        self._logger = logger
+        self._queues = FairLocks()
+        self._leases = LeaseKeeper(
+            cache, lease_time=options.lease_time, timeout=options.io_timeout, logger=logger
+        )
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Ends background work; the cache and the key ring are their owners' to close."""
+        await self._leases.close()
+        await asyncio.gather(*self._background, return_exceptions=True)
+
+    # Loading
+
+    async def load(self, cookie: str | None, *, read_only: bool) -> SessionState:
+        """Loads the session of a cookie value, under its lock unless `read_only`.
+
+        Raises:
+            SessionUnavailableError: The cache or the key ring cannot be read, or the lock was not free, in time.
+        """
+        if cookie is None:
+            return SessionState(Origin.NONE)
+        deadline = time.monotonic() + self.options.io_timeout
+        try:
+            key = await self._session_key(cookie)
+            if key is None:
+                return SessionState(Origin.NONE)
+            if read_only or self.options.lock is SessionLock.NONE:
+                return self._opened(key, await self._cache.get(key, timeout=self._remaining(deadline)))
+            return await self._load_locked(key, deadline)
+        except LockTimeoutError as error:
+            raise SessionLockTimeoutError(
+                f"Another request held the session for more than {self.options.io_timeout:g} seconds (io_timeout)."
+            ) from error
+        except (CacheError, DataProtectionError) as error:
+            if self.options.on_cache_failure is CacheFailurePolicy.FAIL:
+                raise SessionUnavailableError(f"The session could not be read: {error}") from error
+            self._logger.error(
+                "The session could not be read from the {Cache} cache; the request goes on without it: {Error}",
+                self._cache.name,
+                error,
+            )
+            return SessionState(Origin.NONE, available=False)
+
+    async def _session_key(self, cookie: str) -> str | None:
+        key = self._protector.peek(cookie)
+        if key is None:
+            key = await self._in_time(self._protector.read(cookie))
+        if key is None or len(key) != _KEY_LENGTH:
+            self._logger.warning("A session cookie was refused: it is forged, broken or of another application.")
+            return None
+        return key
+
+    async def _load_locked(self, key: str, deadline: float) -> SessionState:
+        try:
+            await self._queues.acquire(key, self._remaining(deadline))
+        except TimeoutError:
+            raise LockTimeoutError("the session stayed in use in this process") from None
+        queued = True
+        try:
+            lease = await self._cache.lock(
+                key, lease_time=self.options.lease_time, timeout=self._remaining(deadline)
+            )
+            state = self._opened(key, None if lease is None else lease.value)
+            if lease is not None:
+                self._leases.add(lease)
+                state.lease = lease
+                state.queued = True
+                queued = False
+            return state
+        finally:
+            if queued:
+                self._queues.release(key)
+
+    def _opened(self, key: str, stored: bytes | None) -> SessionState:
+        if stored is None:
+            if self._logger.is_enabled(LogLevel.INFORMATION):
+                self._logger.information("Accessing expired session {Session}", fingerprint(key))
+            return SessionState(Origin.EXPIRED, key)
+        state = SessionState(Origin.KNOWN, key)
+        try:
+            state.session_id, state.values = blob.decode(stored)
+        except blob.CorruptBlobError as error:
+            self._logger.warning(
+                "What is stored for session {Session} cannot be read ({Error}); it counts as empty.",
+                fingerprint(key),
+                error,
+            )
+        else:
+            if self._logger.is_enabled(LogLevel.DEBUG):
+                self._logger.debug(
+                    "Session {Session} loaded with {Count} values", fingerprint(key), len(state.values)
+                )
+        return state
+
+    # Ending
+
+    async def commit(self, session: Session) -> CookieChange:
+        """Does what the end of a request does to its session, and returns what its response does to the cookie.
+
+        Raises:
+            SessionUnavailableError: The session could not be stored in time, or its lock was lost; nothing was
+                written that the client can see.
+        """
+        state = session.close()
+        if state is None or not state.available:
+            return _NO_CHANGE
+        try:
+            return await self._commit(session, state)
+        except (CacheError, DataProtectionError) as error:
+            if self.options.on_cache_failure is CacheFailurePolicy.FAIL:
+                raise SessionUnavailableError(f"The session could not be stored: {error}") from error
+            self._logger.error(
+                "The session could not be stored in the {Cache} cache; its changes are lost: {Error}",
+                self._cache.name,
+                error,
+            )
+            return _NO_CHANGE
+        finally:
+            if state.lease is None:
+                self._leave(state)
+            else:  # nothing was written: the lock is still ours to give back
+                self._in_background(self._abort(state))
+
+    async def _commit(self, session: Session, state: SessionState) -> CookieChange:
+        outcome = decide(
+            state.origin,
+            has_values=bool(state.values),
+            changed=session.changed,
+            emptied=session.emptied,
+            abandoned=session.abandoned,
+            renewed=session.renewed,
+        )
+        if outcome.store is Store.NEW_KEY:
+            return await self._start(session, state, remove_old=outcome.remove_old)
+        if outcome.store is Store.SAME_KEY:
+            assert state.key is not None
+            await self._write(state, blob.encode(state.session_id, state.values))
+            self._log_stored(state.key, len(state.values))
+        elif outcome.remove_old:
+            await self._write(state, None)
+        elif state.lease is not None:
+            await self._release(state.lease)
+            state.lease = None
+        return _NO_CHANGE if outcome.cookie is CookieAction.LEAVE else CookieChange(outcome.cookie)
+
+    async def _start(self, session: Session, state: SessionState, *, remove_old: bool) -> CookieChange:
+        """Stores the values under a new key, then removes what was stored under the old one."""
+        timeout = self.options.io_timeout
+        key = str(uuid.UUID(bytes=secrets.token_bytes(16)))
+        cookie = await self._in_time(self._protector.write(key))
+        value = blob.encode(state.session_id, state.values)
+        absolute = None if session.emptied or state.lease is None else state.lease.absolute
+        await self._cache.store(key, value, self._expiration(absolute), timeout=timeout)
+        if remove_old:
+            try:
+                await self._write(state, None)
+            except LeaseLostError:
+                await self._cache.remove(key, timeout=timeout)
+                raise
+        self._log_stored(key, len(state.values))
+        return CookieChange(CookieAction.SET, cookie)
+
+    async def _write(self, state: SessionState, value: bytes | None) -> None:
+        """Replaces or removes the stored session, which only the holder of its lease can do."""
+        timeout = self.options.io_timeout
+        if state.lease is None:  # lock="none": overlapping requests may overwrite a session, but never revive it
+            assert state.key is not None
+            state.lease = await self._cache.lock(state.key, lease_time=self.options.lease_time, timeout=timeout)
+            if state.lease is None:
+                raise LeaseLostError("The session was removed by another request.")
+        self._leases.discard(state.lease)
+        await self._cache.commit(state.lease, value, self._expiration(state.lease.absolute), timeout=timeout)
+        state.lease = None
+
+    def _expiration(self, absolute: float | None) -> Expiration:
+        if absolute is None and self.options.absolute_timeout is not None:
+            absolute = time.time() + self.options.absolute_timeout
+        return Expiration(self.options.idle_timeout, absolute)
+
+    def _log_stored(self, key: str, count: int) -> None:
+        if self._logger.is_enabled(LogLevel.DEBUG):
+            self._logger.debug("Session {Session} stored with {Count} values", fingerprint(key), count)
+
+    def discard(self, session: Session) -> None:
+        """Ends a session without storing it: its request was cancelled, or failed in a way that stores nothing."""
+        state = session.close()
+        if state is not None:
+            self._in_background(self._abort(state))
+
+    async def _abort(self, state: SessionState) -> None:
+        if state.lease is not None:
+            await self._release(state.lease)
+        self._leave(state)
+
+    async def _release(self, lease: Lease) -> None:
+        self._leases.discard(lease)
+        try:
+            await self._cache.release(lease, timeout=self.options.io_timeout)
+        except CacheError as error:
+            self._logger.warning("A session's lock could not be released, and frees itself soon: {Error}", error)
+
+    def _leave(self, state: SessionState) -> None:
+        if state.queued:
+            state.queued = False
+            assert state.key is not None
+            self._queues.release(state.key)
+
+    # Waiting
+
+    @staticmethod
+    def _remaining(deadline: float) -> float:
+        return max(deadline - time.monotonic(), 0.001)
+
+    async def _in_time(self, answer: Awaitable[_T]) -> _T:
+        """Waits for the key ring, which knows no I/O timeout of its own."""
+        try:
+            async with asyncio.timeout(self.options.io_timeout):
+                return await answer
+        except TimeoutError:
+            raise KeyRingError(
+                f"The key ring did not answer within {self.options.io_timeout:g} seconds (io_timeout)."
+            ) from None
+
+    def _in_background(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)

@@ -1,0 +1,183 @@
+"""Worker processes: started, started again, stopped together, never left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from kestrun_py import workers
+
+WORKER = """
+import os, pathlib, signal, sys, threading
+from kestrun_py.workers import current_worker, shared_between_workers
+
+worker = current_worker()
+folder = pathlib.Path(sys.argv[1])
+mode = sys.argv[2]
+if mode == "refuse":
+    sys.exit("this script cannot start")
+made = shared_between_workers("secret", lambda: os.urandom(8))
+runs = len(list(folder.glob(f"{worker.number}-*")))
+if mode == "fails-after-first" and runs:
+    folder.joinpath("failed").touch()
+    sys.exit(9)
+worker.stop_with_supervisor()
+stop = threading.Event()
+if mode == "stubborn":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+else:
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+signal.signal(signal.SIGUSR1, lambda *_: os._exit(0))
+worker.listening()
+folder.joinpath(f"{worker.number}-{os.getpid()}").write_text(made.hex())
+while not stop.wait(0.02):
+    pass
+folder.joinpath(f"stopped-{worker.number}").touch()
+"""
+
+SUPERVISOR = """
+import sys
+from kestrun_py.workers import WorkerSupervisor
+
+sys.exit(WorkerSupervisor([sys.executable, *sys.argv[2:]], int(sys.argv[1]), stop_timeout=0.5).run())
+"""
+
+
+class Group:
+    """A supervisor process with its workers, seen through the files that they write."""
+
+    def __init__(self, folder: Path, count: int, mode: str) -> None:
+        self.notes = folder / "notes"
+        self.notes.mkdir()
+        script = folder / "worker.py"
+        script.write_text(WORKER)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SUPERVISOR, str(count), str(script), str(self.notes), mode],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def pids(self, number: int) -> list[int]:
+        notes = sorted(self.notes.glob(f"{number}-*"), key=lambda path: path.stat().st_mtime_ns)
+        return [int(path.name.split("-")[1]) for path in notes if path.read_text()]
+
+    def finish(self, timeout: float = 30) -> tuple[int, str]:
+        _, errors = self.process.communicate(timeout=timeout)
+        return self.process.returncode, errors
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[int, str], Group]]:
+    groups: list[Group] = []
+
+    def begin(count: int, mode: str = "serve") -> Group:
+        groups.append(Group(tmp_path, count, mode))
+        return groups[-1]
+
+    yield begin
+    for group in groups:
+        if group.process.poll() is None:
+            group.process.terminate()
+            group.process.communicate(timeout=30)
+        assert group.process.stderr is not None
+        group.process.stderr.close()
+
+
+def until(condition: Callable[[], object], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true"
+        time.sleep(0.02)
+
+
+def runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_workers_are_stopped_together(start: Callable[[int, str], Group], number: signal.Signals) -> None:
+    group = start(3, "serve")
+    until(lambda: all(group.pids(worker) for worker in (1, 2, 3)))
+    group.process.send_signal(number)
+    assert group.finish() == (0, "")
+    assert all(group.notes.joinpath(f"stopped-{worker}").exists() for worker in (1, 2, 3))
+
+
+def test_a_worker_that_dies_is_started_again(start: Callable[[int, str], Group]) -> None:
+    group = start(2, "serve")
+    until(lambda: group.pids(1) and group.pids(2))
+    for times in (1, 2):
+        os.kill(group.pids(2)[-1], signal.SIGKILL)
+        until(lambda times=times: len(group.pids(2)) == times + 1)
+    assert len(group.pids(1)) == 1
+    group.process.terminate()
+    code, errors = group.finish()
+    assert code == 0
+    assert errors.count("Worker 2 of 2 ended with code -9") == 2
+
+
+def test_a_worker_that_served_before_may_fail_to_start_again(start: Callable[[int, str], Group]) -> None:
+    group = start(1, "fails-after-first")
+    until(lambda: group.pids(1))
+    [first] = group.pids(1)
+    os.kill(first, signal.SIGKILL)
+    until(group.notes.joinpath("failed").exists)
+    group.notes.joinpath(f"1-{first}").unlink()
+    until(lambda: group.pids(1))
+    assert group.process.poll() is None
+
+
+def test_a_script_that_cannot_start_says_so_once_and_ends_all(start: Callable[[int, str], Group]) -> None:
+    code, errors = start(4, "refuse").finish()
+    assert code == 1
+    assert errors.count("this script cannot start") == 1
+
+
+def test_a_worker_that_ends_by_itself_ends_all(start: Callable[[int, str], Group]) -> None:
+    group = start(2, "serve")
+    until(lambda: group.pids(1) and group.pids(2))
+    os.kill(group.pids(1)[0], signal.SIGUSR1)
+    assert group.finish() == (0, "")
+    assert group.notes.joinpath("stopped-2").exists()
+
+
+def test_a_worker_that_does_not_stop_is_killed(start: Callable[[int, str], Group]) -> None:
+    group = start(2, "stubborn")
+    until(lambda: group.pids(1) and group.pids(2))
+    group.process.terminate()
+    code, errors = group.finish()
+    assert code == 0
+    assert errors.count("did not stop in time and is killed") == 2
+
+
+def test_workers_end_when_their_supervisor_was_killed(start: Callable[[int, str], Group]) -> None:
+    group = start(2, "serve")
+    until(lambda: group.pids(1) and group.pids(2))
+    pids = [*group.pids(1), *group.pids(2)]
+    group.process.kill()
+    until(lambda: not any(runs(pid) for pid in pids))
+
+
+def test_workers_share_what_the_first_one_made(start: Callable[[int, str], Group]) -> None:
+    group = start(3, "serve")
+    until(lambda: all(group.pids(worker) for worker in (1, 2, 3)))
+    assert len({path.read_text() for path in group.notes.glob("?-*")}) == 1
+
+
+def test_a_process_of_its_own_is_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"number": 1, "count": 2, "supervisor": os.getppid() + 1, "channel": 99, "folder": "/nonexistent"}
+    monkeypatch.setenv("KESTRUN_WORKER", json.dumps(told))
+    workers.current_worker.cache_clear()
+    assert workers.current_worker() is None
+    assert workers.shared_between_workers("secret", lambda: b"own") == b"own"
