@@ -1,3 +1,34 @@
-"""kestrun_py: Kestrun's web host and client sessions for Python, on aiohttp."""
+"""kestrun_py: Kestrun's web host and client sessions for Python, on aiohttp.
+
+`KestrunHost` is where to start; `cmdlets` has the same as functions, named as Kestrun's cmdlets.
+"""
 
 __version__ = "0.1.0"
+
+from kestrun_py.caching import DistributedCache
+from kestrun_py.caching.memory import MemoryCache
+from kestrun_py.context import KestrunContext, current_context
+from kestrun_py.cookies import CookieBuilder, CookieSecurePolicy, SameSiteMode
+from kestrun_py.errors import KestrunError
+from kestrun_py.host import KestrunHost
+from kestrun_py.routing import HttpVerb
+from kestrun_py.sessions import CacheFailurePolicy, Session, SessionAccess, SessionLock, SessionOptions
+
+__all__ = [
+    "CacheFailurePolicy",
+    "CookieBuilder",
+    "CookieSecurePolicy",
+    "DistributedCache",
+    "HttpVerb",
+    "KestrunContext",
+    "KestrunError",
+    "KestrunHost",
+    "MemoryCache",
+    "SameSiteMode",
+    "Session",
+    "SessionAccess",
+    "SessionLock",
+    "SessionOptions",
+    "__version__",
+    "current_context",
+]

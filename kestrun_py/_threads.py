@@ -11,7 +11,6 @@ import contextvars
 import sys
 import threading
 from concurrent.futures import thread as executor
-from functools import wraps
 from typing import Any, Final
 
 from kestrun_py.context import active_context
@@ -28,8 +27,8 @@ def inherit_context() -> None:
         return
     start = threading.Thread.start
 
-    @wraps(start)
     def start_with_context(thread: threading.Thread) -> None:
+        """`threading.Thread.start`, in the context of the request that the caller handles."""
         if active_context() is not None and getattr(thread, "_target", None) is not _POOL_WORKER:
             run, context = thread.run, contextvars.copy_context()
 

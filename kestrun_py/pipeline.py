@@ -68,9 +68,7 @@ class RouteHandler:
         logger: Where executions and errors are logged.
     """
 
-    def __init__(
-        self, pattern: str, script: Script, access: SessionAccess, pool: RunspacePool, logger: Logger
-    ) -> None:
+    def __init__(self, pattern: str, script: Script, access: SessionAccess, pool: RunspacePool, logger: Logger) -> None:
         self._pattern = pattern
         self._script = script
         self._read_only = access is SessionAccess.READ_ONLY
@@ -115,7 +113,9 @@ class RouteHandler:
         except Exception as error:
             if isinstance(error, SessionTooLargeError) and scope is not None:
                 scope.discard()  # the stored session stays as it was before this request
-            self._logger.error("The script of {Method} {Pattern} failed.", request.method, self._pattern, exception=error)
+            self._logger.error(
+                "The script of {Method} {Pattern} failed.", request.method, self._pattern, exception=error
+            )
             return _server_error(context)
         finally:
             if scope is not None and not self._settled:

@@ -12,6 +12,7 @@ from aiohttp import web
 from multidict import CIMultiDictProxy
 
 from kestrun_py._bridge import wait
+from kestrun_py.cookies import read_cookie
 from kestrun_py.errors import ArgumentError
 
 __all__ = ["KestrunRequest"]
@@ -39,7 +40,13 @@ class KestrunRequest:
 
     @property
     def cookies(self) -> Mapping[str, str]:
+        """All cookies, as aiohttp reads them."""
         return self.raw.cookies
+
+    def cookie(self, name: str) -> str | None:
+        """A cookie's value, read and unescaped as ASP.NET Core does, or None."""
+        headers = self.raw.headers.getall("Cookie", None)
+        return None if headers is None else read_cookie("; ".join(headers), name)
 
     @property
     def route_params(self) -> Mapping[str, str]:

@@ -43,7 +43,13 @@ class KestrunResponse:
         self.headers: CIMultiDict[str] = CIMultiDict()
 
     def write_json(
-        self, value: Any, *, status: int = 200, depth: int = 10, compress: bool = False, content_type: str | None = None
+        self,
+        value: Any,
+        *,
+        status: int = 200,
+        depth: int = 10,
+        compress: bool = False,
+        content_type: str | None = None,
     ) -> None:
         """Answers with JSON, indented by two spaces unless `compress`.
 

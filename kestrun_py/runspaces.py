@@ -19,28 +19,37 @@ _Job = tuple[asyncio.Future[Any], contextvars.Context, Callable[[], Any]]
 
 
 class RunspacePool:
-    """At most `max_runspaces` threads that run scripts; more scripts than that wait in line, without limit.
+    """At most ``max_runspaces`` threads that run scripts; more scripts than that wait in line, without limit.
 
     It belongs to one event loop. The standard library's executor would do, at twice the cost per script: it wakes
     the loop through two futures and a condition variable.
-
-    Args:
-        max_runspaces: The most threads; 2 x processors, as in Kestrun, if left out.
-        min_runspaces: Threads to start at once.
     """
 
-    def __init__(self, max_runspaces: int | None = None, min_runspaces: int = 1) -> None:
-        maximum = 2 * (os.cpu_count() or 1) if max_runspaces is None else max_runspaces
-        if maximum < 1:
-            raise ArgumentError(f"max_runspaces must be at least 1, not {maximum}.")
-        if not 0 <= min_runspaces <= maximum:
-            raise ArgumentError(f"min_runspaces must be between 0 and max_runspaces ({maximum}), not {min_runspaces}.")
-        self.max_runspaces = maximum
-        self._min_runspaces = min_runspaces
+    def __init__(self) -> None:
+        self._max_runspaces = 2 * (os.cpu_count() or 1)
+        self._min_runspaces = 1
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._running = 0  # jobs handed over and not finished; touched by the event loop only
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    def resize(self, max_runspaces: int | None = None, min_runspaces: int | None = None) -> None:
+        """Sets the bounds, before the pool starts.
+
+        Args:
+            max_runspaces: The most threads; 2 x processors if never set, as in Kestrun.
+            min_runspaces: Threads to start at once; 1 if never set.
+
+        Raises:
+            ArgumentError: Bounds that contradict each other.
+        """
+        maximum = self._max_runspaces if max_runspaces is None else max_runspaces
+        minimum = min(self._min_runspaces, maximum) if min_runspaces is None else min_runspaces
+        if maximum < 1:
+            raise ArgumentError(f"max_runspaces must be at least 1, not {maximum}.")
+        if not 0 <= minimum <= maximum:
+            raise ArgumentError(f"min_runspaces must be between 0 and max_runspaces ({maximum}), not {minimum}.")
+        self._max_runspaces, self._min_runspaces = maximum, minimum
 
     def start(self) -> None:
         """Binds the pool to the running event loop and starts the first threads."""
@@ -54,7 +63,7 @@ class RunspacePool:
         assert loop is not None, "RunspacePool.start comes first"
         done: asyncio.Future[Any] = loop.create_future()
         self._running += 1
-        if self._running > len(self._threads) and len(self._threads) < self.max_runspaces:
+        if self._running > len(self._threads) and len(self._threads) < self._max_runspaces:
             self._add_thread()
         self._jobs.put((done, contextvars.copy_context(), script))
         return await done

@@ -89,7 +89,9 @@ class Script:
         return cls(name, call, is_async=_is_async(function), code=getattr(plain, "__code__", None))
 
     @classmethod
-    def from_source(cls, source: str, filename: str | None = None, arguments: Mapping[str, Any] | None = None) -> Script:
+    def from_source(
+        cls, source: str, filename: str | None = None, arguments: Mapping[str, Any] | None = None
+    ) -> Script:
         """Makes a script of Python source text, compiled once; ``context`` and `arguments` are in scope.
 
         Text that uses ``await`` at its top level runs on the event loop.
@@ -133,7 +135,9 @@ def _parameters(function: Callable[..., Any], name: str) -> list[inspect.Paramet
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
-        raise ArgumentError(f"The parameters of the route script {name} cannot be read; give a plain function.") from None
+        raise ArgumentError(
+            f"The parameters of the route script {name} cannot be read; give a plain function."
+        ) from None
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [parameter for parameter in parameters if parameter.kind not in variable]
 

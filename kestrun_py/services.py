@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from kestrun_py.errors import InvalidOperationError
@@ -19,9 +20,10 @@ class ServiceRegistry:
     """
 
     def __init__(self) -> None:
-        self._instances: dict[type[Any], Any] = {}
+        # A type is typed as what makes it, for `type[...]` would not let a type checker pass an abstract one.
+        self._instances: dict[Callable[..., Any], Any] = {}
 
-    def add(self, service: type[_T], instance: _T, *, taken: str | None = None) -> None:
+    def add(self, service: Callable[..., _T], instance: _T, *, taken: str | None = None) -> None:
         """Registers the instance of a service.
 
         Args:
@@ -36,11 +38,11 @@ class ServiceRegistry:
             raise InvalidOperationError(taken or f"A {service.__name__} is already registered.")
         self._instances[service] = instance
 
-    def get(self, service: type[_T]) -> _T | None:
+    def get(self, service: Callable[..., _T]) -> _T | None:
         """Returns the instance registered for a service, or None."""
         return cast("_T | None", self._instances.get(service))
 
-    def require(self, service: type[_T]) -> _T:
+    def require(self, service: Callable[..., _T]) -> _T:
         """Returns the instance registered for a service.
 
         Raises:

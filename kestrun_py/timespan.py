@@ -48,9 +48,7 @@ def to_seconds(value: Duration, name: str = "timeout") -> float:
         # compared before it is converted: a huge int does not fit a float
         seconds = float(value) if abs(value) <= _LIMIT else math.inf
     else:
-        raise ArgumentError(
-            f"{name}: cannot convert a value of type {type(value).__name__} to a TimeSpan; {_FORMS}."
-        )
+        raise ArgumentError(f"{name}: cannot convert a value of type {type(value).__name__} to a TimeSpan; {_FORMS}.")
     if not abs(seconds) <= _LIMIT:
         raise ArgumentError(f"{name}: a TimeSpan is finite and at most {_LIMIT} seconds, not {seconds}.")
     return seconds

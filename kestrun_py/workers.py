@@ -188,9 +188,7 @@ class WorkerSupervisor:
 
     async def _hear(self, channel: socket.socket, worker: Worker, pid: int, listens: asyncio.Event) -> None:
         if await asyncio.get_running_loop().sock_recv(channel, 1) == _READY:
-            self._logger.information(
-                "Worker {Number} of {Count} is process {Pid}", worker.number, worker.count, pid
-            )
+            self._logger.information("Worker {Number} of {Count} is process {Pid}", worker.number, worker.count, pid)
             listens.set()
 
     async def _stop(self, process: Process, ended: asyncio.Task[int]) -> None:

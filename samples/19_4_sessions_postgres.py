@@ -1,7 +1,8 @@
 """19.4 Sessions in PostgreSQL: durable, through its ODBC driver.
 
-Takes an ODBC connection string from KESTRUN_POSTGRES or --postgres. Make the table once, then try it:
-    export KESTRUN_POSTGRES='Driver=PostgreSQL Unicode;Server=localhost;Database=kestrun;UID=kestrun;PWD=...'
+Takes a connection string (Npgsql's, ODBC's or a URL) from KESTRUN_POSTGRES or --postgres. Make the table
+once, then try it:
+    export KESTRUN_POSTGRES='Host=localhost;Database=kestrun;Username=kestrun;Password=...'
     kestrun cache create-table --dialect postgres --connection-string "$KESTRUN_POSTGRES" --schema public
     kestrun sample 19.4
     curl -k -s -c jar.txt -b jar.txt https://127.0.0.1:5000/session/counter

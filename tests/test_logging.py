@@ -119,7 +119,7 @@ class TestMessages:
             ("{X}", (MOMENT,), str(MOMENT)),
             ("{X:yyyy-MM-dd}", (MOMENT,), "2026-01-31"),
         ],
-    )  # fmt: skip
+    )
     def test_rendering(self, template: str, values: tuple[object, ...], expected: str) -> None:
         assert message(template, *values) == expected
 
@@ -154,25 +154,48 @@ class TestFormats:
     @pytest.mark.parametrize(
         ("value", "spec", "expected"),
         [
-            (7, "000", "007"), (-7, "000", "-007"), (1234567, "#,##0", "1,234,567"), (0.5, "0", "1"),
-            (2.345, "0.00", "2.35"), (1.5, "0.0##", "1.5"), (0.126, "#.##", ".13"), (0.25, "0%", "25%"),
-            (1234.5, "N1", "1,234.5"), (1234.5, "N", "1,234.50"), (2.5, "F0", "3"), (5, "D3", "005"), (-5, "D3", "-005"),
-            (255, "X4", "00FF"), (255, "x", "ff"), (0.125, "P1", "12.5 %"), (float("nan"), "0.0", "nan"),
-            (1.25, "D2", "1.25"), (12345, ",", "12,345"), ("ab", ">4", "  ab"), ("ab", "000", "ab"), (5, "nonsense", "5"),
-            (5, "99999999", "5"), (True, "0.0", "1.0"), (10**40, "0.0", f"{10**40}.0"),
+            (7, "000", "007"),
+            (-7, "000", "-007"),
+            (1234567, "#,##0", "1,234,567"),
+            (0.5, "0", "1"),
+            (2.345, "0.00", "2.35"),
+            (1.5, "0.0##", "1.5"),
+            (0.126, "#.##", ".13"),
+            (0.25, "0%", "25%"),
+            (1234.5, "N1", "1,234.5"),
+            (1234.5, "N", "1,234.50"),
+            (2.5, "F0", "3"),
+            (5, "D3", "005"),
+            (-5, "D3", "-005"),
+            (255, "X4", "00FF"),
+            (255, "x", "ff"),
+            (0.125, "P1", "12.5 %"),
+            (float("nan"), "0.0", "nan"),
+            (1.25, "D2", "1.25"),
+            (12345, ",", "12,345"),
+            ("ab", ">4", "  ab"),
+            ("ab", "000", "ab"),
+            (5, "nonsense", "5"),
+            (5, "99999999", "5"),
+            (True, "0.0", "True"),
+            (10**40, "0.0", f"{10**40}.0"),
         ],
-    )  # fmt: skip
+    )
     def test_values(self, value: object, spec: str, expected: str) -> None:
         assert format_value(value, spec) == expected
 
     @pytest.mark.parametrize(
         ("spec", "expected"),
         [
-            ("yyyy-MM-dd HH:mm:ss.fff zzz", "2026-01-31 08:05:09.045 -03:30"), ("o", "2026-01-31T08:05:09.045000-03:30"),
-            ("d MMM yy, dddd", "31 Jan 26, Saturday"), ("MMMM ddd M H h hh m s", "January Sat 1 8 8 08 5 9"),
-            ("tt fffffff FFF zz", "AM 0450000 045 -03"), ("HH'h' \\H", "08h H"), ("", "2026-01-31T08:05:09.045000-03:30"),
+            ("yyyy-MM-dd HH:mm:ss.fff zzz", "2026-01-31 08:05:09.045 -03:30"),
+            ("o", "2026-01-31T08:05:09.045000-03:30"),
+            ("d MMM yy, dddd", "31 Jan 26, Saturday"),
+            ("MMMM ddd M H h hh m s", "January Sat 1 8 8 08 5 9"),
+            ("tt fffffff FFF zz", "AM 0450000 045 -03"),
+            ("HH'h' \\H", "08h H"),
+            ("", "2026-01-31T08:05:09.045000-03:30"),
         ],
-    )  # fmt: skip
+    )
     def test_dates(self, spec: str, expected: str) -> None:
         assert format_date(MOMENT, spec) == expected
 
@@ -183,9 +206,19 @@ class TestFormats:
 
     @pytest.mark.parametrize(
         ("spec", "expected"),
-        [("", "Information"), ("u3", "INF"), ("w4", "info"), ("t3", "Inf"), ("u", "INFORMATION"), ("w", "information"),
-         ("u1", "I"), ("u8", "INFORMAT"), ("u0", "INFORMATION"), ("ux", "INFORMATION")],
-    )  # fmt: skip
+        [
+            ("", "Information"),
+            ("u3", "INF"),
+            ("w4", "info"),
+            ("t3", "Inf"),
+            ("u", "INFORMATION"),
+            ("w", "information"),
+            ("u1", "I"),
+            ("u8", "INFORMAT"),
+            ("u0", "INFORMATION"),
+            ("ux", "INFORMATION"),
+        ],
+    )
     def test_levels(self, spec: str, expected: str) -> None:
         assert format_level(LogLevel.INFORMATION, spec) == expected
 
@@ -194,7 +227,8 @@ class TestFormats:
 
     def test_output_template(self) -> None:
         line = output_formatter(
-            "{Timestamp:HH:mm:ss} [{Level:u3}] {LoggerName,-5}|{Message:lj}|{Message}|{User}|{Gone}|{Properties}{NewLine}"
+            "{Timestamp:HH:mm:ss} [{Level:u3}] {LoggerName,-5}|{Message:lj}|{Message}|{User}|{Gone}|"
+            "{Properties}{NewLine}"
         )
         event = LogEvent(
             MOMENT,
@@ -213,8 +247,13 @@ class TestLogger:
         for level in LogLevel:
             getattr(logger, level.name.lower())("{Level} {N}", level.name, int(level))
         assert sink.lines == [
-            "VRB VERBOSE 0\n", "DBG DEBUG 1\n", "INF INFORMATION 2\n", "WRN WARNING 3\n", "ERR ERROR 4\n", "FTL FATAL 5\n",
-        ]  # fmt: skip
+            "VRB VERBOSE 0\n",
+            "DBG DEBUG 1\n",
+            "INF INFORMATION 2\n",
+            "WRN WARNING 3\n",
+            "ERR ERROR 4\n",
+            "FTL FATAL 5\n",
+        ]
         assert sink.events[0].properties == {"Level": "VERBOSE", "N": 0}
         assert sink.events[0].template == "{Level} {N}"
         assert sink.events[0].logger == "test"
@@ -288,10 +327,12 @@ class TestLogger:
         logger = (
             LoggerConfiguration().add_file_sink(path, output_template="{Message:lj}{NewLine}").create_logger()
         )
-        threads = [
-            threading.Thread(target=lambda n=n: [logger.error("{T}-{I}", str(n) * 200, i) for i in range(50)])
-            for n in range(8)
-        ]
+
+        def write(number: int) -> None:
+            for i in range(50):
+                logger.error("{T}-{I}", str(number) * 200, i)
+
+        threads = [threading.Thread(target=write, args=(n,)) for n in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -379,8 +420,11 @@ class TestStructlog:
             "critical",
         ]
         assert capture.calls[1].kwargs == {
-            "app": "shop", "event": "b 1", "message_template": "b {event}", "event_": 1,
-        }  # fmt: skip
+            "app": "shop",
+            "event": "b 1",
+            "message_template": "b {event}",
+            "event_": 1,
+        }
         assert capture.calls[3].kwargs["exc_info"] is error
         logger.close()
         assert not logger.is_enabled(LogLevel.FATAL)
@@ -396,9 +440,11 @@ class TestConsole:
         assert err == ""
 
     def test_errors_may_go_to_stderr(self, capsys: pytest.CaptureFixture[str]) -> None:
-        logger = LoggerConfiguration().add_console_sink(
-            output_template="{Message}{NewLine}", standard_error_from_level="Error"
-        ).create_logger()  # fmt: skip
+        logger = (
+            LoggerConfiguration()
+            .add_console_sink(output_template="{Message}{NewLine}", standard_error_from_level="Error")
+            .create_logger()
+        )
         logger.information("a")
         logger.fatal("b")
         assert capsys.readouterr() == ("a\n", "b\n")
@@ -462,9 +508,15 @@ class TestFiles:
 
     @pytest.mark.parametrize(
         ("interval", "name"),
-        [("Infinite", "app-.txt"), ("Year", "app-2026.txt"), ("Month", "app-202601.txt"), ("Day", "app-20260131.txt"),
-         ("Hour", "app-2026013108.txt"), ("Minute", "app-202601310805.txt")],
-    )  # fmt: skip
+        [
+            ("Infinite", "app-.txt"),
+            ("Year", "app-2026.txt"),
+            ("Month", "app-202601.txt"),
+            ("Day", "app-20260131.txt"),
+            ("Hour", "app-2026013108.txt"),
+            ("Minute", "app-202601310805.txt"),
+        ],
+    )
     def test_names_by_interval(self, tmp_path: Path, interval: str, name: str) -> None:
         sink = FileSink(tmp_path / "app-.txt", rolling_interval=RollingInterval[interval.upper()])
         sink.emit(event_at(MOMENT))
@@ -480,8 +532,9 @@ class TestFiles:
         sink.emit(event_at(MOMENT, "3"))
         sink.close()
         assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
-            "a20260131.log": "1", "a20260201.log": "23",
-        }  # fmt: skip
+            "a20260131.log": "1",
+            "a20260201.log": "23",
+        }
 
     def test_rolls_by_size_and_goes_on_with_the_last_file(self, tmp_path: Path) -> None:
         def write(*texts: str) -> None:
@@ -498,8 +551,11 @@ class TestFiles:
         write("1111", "22", "22", "3")
         write("3", "33", "4")
         assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
-            "a.log": "1111", "a_001.log": "2222", "a_002.log": "3333"[:3] + "3", "a_003.log": "4",
-        }  # fmt: skip
+            "a.log": "1111",
+            "a_001.log": "2222",
+            "a_002.log": "3333",
+            "a_003.log": "4",
+        }
 
     def test_a_full_file_drops_events_and_says_so(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -525,8 +581,12 @@ class TestFiles:
         sink.emit(event_at(MOMENT))
         sink.close()
         assert sorted(path.name for path in tmp_path.iterdir()) == [
-            "a2025.log", "a20250101.txt", "a20250102_001.log", "a20260131.log", "b20250101.log",
-        ]  # fmt: skip
+            "a2025.log",
+            "a20250101.txt",
+            "a20250102_001.log",
+            "a20260131.log",
+            "b20250101.log",
+        ]
 
     def test_an_unwritable_path_is_told_of_and_tried_again(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -563,11 +623,17 @@ class TestFiles:
         [
             ({"file_size_limit_bytes": 0}, "file_size_limit_bytes: 0 is too small"),
             ({"retained_file_count_limit": 0}, "retained_file_count_limit: 0 is too small"),
-            ({"rolling_interval": "Weekly"}, "rolling_interval: 'Weekly' is not one of Infinite, Year, Month, Day"),
+            (
+                {"rolling_interval": "Weekly"},
+                "rolling_interval: 'Weekly' is not one of Infinite, Year, Month, Day",
+            ),
             ({"encoding": "utf-9"}, "encoding: 'utf-9' is not known"),
-            ({"restricted_to_minimum_level": "Loud"}, "restricted_to_minimum_level: 'Loud' is not one of Verbose, Debug"),
+            (
+                {"restricted_to_minimum_level": "Loud"},
+                "restricted_to_minimum_level: 'Loud' is not one of Verbose, Debug",
+            ),
         ],
-    )  # fmt: skip
+    )
     def test_bad_options(self, tmp_path: Path, options: dict[str, Any], text: str) -> None:
         with pytest.raises(ArgumentError, match=text):
             file_logger(tmp_path / "a.log", **options)

@@ -81,7 +81,9 @@ def test_other_types_are_refused(value: Any) -> None:
         to_seconds(value, "max_age")
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e300, pytest.param(10**5000, id="huge"), timedelta.max])
+@pytest.mark.parametrize(
+    "value", [math.nan, math.inf, -math.inf, 1e300, pytest.param(10**5000, id="huge"), timedelta.max]
+)
 def test_what_no_timespan_holds_is_refused(value: Any) -> None:
     with pytest.raises(ArgumentError, match="io_timeout"):
         to_seconds(value, "io_timeout")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -69,6 +70,9 @@ class Group:
         notes = sorted(self.notes.glob(f"{number}-*"), key=lambda path: path.stat().st_mtime_ns)
         return [int(path.name.split("-")[1]) for path in notes if path.read_text()]
 
+    def has_started(self, number: int, times: int) -> bool:
+        return len(self.pids(number)) == times
+
     def finish(self, timeout: float = 30) -> tuple[int, str]:
         _, errors = self.process.communicate(timeout=timeout)
         return self.process.returncode, errors
@@ -119,7 +123,7 @@ def test_a_worker_that_dies_is_started_again(start: Callable[[int, str], Group])
     until(lambda: group.pids(1) and group.pids(2))
     for times in (1, 2):
         os.kill(group.pids(2)[-1], signal.SIGKILL)
-        until(lambda times=times: len(group.pids(2)) == times + 1)
+        until(functools.partial(group.has_started, 2, times + 1))
     assert len(group.pids(1)) == 1
     group.process.terminate()
     code, errors = group.finish()

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import ClassVar, Final, Self
 
+from kestrun_py.data_protection import XmlRepository
 from kestrun_py.errors import ArgumentError, LockTimeoutError
 from kestrun_py.timespan import Duration, to_seconds
 
@@ -137,6 +138,10 @@ class DistributedCache(ABC):
 
     async def start(self) -> None:
         """Called once by the host, in the event loop that serves the requests, before the first request."""
+
+    def key_repository(self) -> XmlRepository | None:
+        """Where the cache keeps a key ring beside its entries, or None if it has no place for one."""
+        return None
 
     @abstractmethod
     async def close(self) -> None:

@@ -112,9 +112,7 @@ class MemoryCache(DistributedCache):
         record = self._touch(key)
         return None if record is None else record[_HEADER.size :]
 
-    async def store(
-        self, key: str, value: bytes, expiration: Expiration, *, timeout: float = DEFAULT_TIMEOUT
-    ) -> None:
+    async def store(self, key: str, value: bytes, expiration: Expiration, *, timeout: float = DEFAULT_TIMEOUT) -> None:
         self._put(key, value, expiration)
 
     async def refresh(self, key: str, *, timeout: float = DEFAULT_TIMEOUT) -> None:
@@ -280,10 +278,7 @@ class MemoryCache(DistributedCache):
         """The `count` entries used longest ago that nobody holds, oldest first: a merge of the shards' orders."""
         now = self._clock()
         heads = [iter(shard.items()) for shard in self._shards if shard]
-        heap = [
-            (_STAMP.unpack_from(record)[0], index, key)
-            for index, (key, record) in enumerate(map(next, heads))
-        ]
+        heap = [(_STAMP.unpack_from(record)[0], index, key) for index, (key, record) in enumerate(map(next, heads))]
         heapq.heapify(heap)
         oldest: list[str] = []
         while heap and len(oldest) < count:
@@ -296,4 +291,3 @@ class MemoryCache(DistributedCache):
             else:
                 heapq.heapreplace(heap, (_STAMP.unpack_from(following[1])[0], index, following[0]))
         return oldest
-

@@ -10,7 +10,7 @@ import click
 
 from kestrun_py.cli._reload import run_with_reload
 from kestrun_py.cli._script import run_script
-from kestrun_py.workers import WorkerSupervisor, current_worker
+from kestrun_py.workers import WorkerSupervisor
 
 __all__ = ["PORT", "SCRIPT", "run"]
 
@@ -31,9 +31,7 @@ def run(file: Path, arguments: tuple[str, ...], port: int | None, reload: bool, 
     """
     if reload and workers > 1:
         raise click.UsageError("--reload runs one process; leave out --workers.")
-    if worker := current_worker():
-        worker.stop_with_supervisor()
-    elif reload or workers > 1:
+    if reload or workers > 1:
         if port is not None:
             os.environ["PORT"] = str(port)
         # -P: the folder that the command was typed in is no place to import from.

@@ -8,12 +8,16 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
+from unittest.mock import patch
 
 import click
 
 from kestrun_py.errors import KestrunError
+from kestrun_py.host import KestrunHost
+from kestrun_py.host_registry import resolve_host
 
-__all__ = ["run_script"]
+__all__ = ["load_host", "run_script"]
 
 
 def run_script(script: Path, arguments: Sequence[str], port: int | None = None) -> int:
@@ -29,10 +33,8 @@ def run_script(script: Path, arguments: Sequence[str], port: int | None = None) 
     """
     if port is not None:
         os.environ["PORT"] = str(port)
-    sys.argv = [str(script), *arguments]
-    sys.path[0:1] = [str(script.parent.resolve())]
     try:
-        runpy.run_path(str(script), run_name="__main__")
+        _execute(script, arguments)
     except KestrunError as error:
         click.echo(f"kestrun: {error}{_place(error, script)}", err=True)
         return 1
@@ -42,6 +44,37 @@ def run_script(script: Path, arguments: Sequence[str], port: int | None = None) 
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+class _Reached(BaseException):
+    """A script has come to the point where its host would serve."""
+
+    def __init__(self, host: KestrunHost) -> None:
+        self.host = host
+
+
+def load_host(script: Path) -> KestrunHost:
+    """Runs a script up to where it would start to serve, and returns the host that it would start.
+
+    Raises:
+        KestrunError: The script makes no host.
+    """
+
+    def stop_here(host: KestrunHost, *_: object, **__: object) -> NoReturn:
+        raise _Reached(host)
+
+    with patch.multiple(KestrunHost, run=stop_here, start=stop_here):
+        try:
+            _execute(script, ())
+        except _Reached as reached:
+            return reached.host.enable_configuration()
+    return resolve_host().enable_configuration()
+
+
+def _execute(script: Path, arguments: Sequence[str]) -> None:
+    sys.argv = [str(script), *arguments]
+    sys.path[0:1] = [str(script.parent.resolve())]
+    runpy.run_path(str(script), run_name="__main__")
 
 
 def _own_frames(error: BaseException, script: Path) -> traceback.StackSummary:

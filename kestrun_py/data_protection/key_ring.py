@@ -215,7 +215,7 @@ class KeyRing:
     def _key_set(self, keys: tuple[Key, ...], default: Key | None) -> KeySet:
         if default is None:
             raise KeyRingError(
-                "It holds no key that can protect and is used read-only; let the application that owns it add one."
+                "It holds no key that can protect and is used read-only; the owner must add one."
             )
         return KeySet({key.id: key for key in keys}, default)
 
@@ -225,8 +225,8 @@ class KeyRing:
         """Adds a key to the repository; None when somebody else changed it since it was read."""
         if elements.revoked_before is not None and elements.revoked_before > now:
             raise KeyRingError(
-                f"It revokes every key made before {elements.revoked_before.isoformat()}, which is yet to come, "
-                "so a new key would be revoked."
+                f"It revokes every key made before {elements.revoked_before.isoformat()}, which is yet to "
+                "come, so a new key would be revoked."
             )
         key, xml = new_key(now, activation, now + KEY_LIFETIME)
         if not await self._repository.append(xml, f"key-{key.id}", count):

@@ -139,7 +139,7 @@ def default_key_folder() -> Path | None:
     """
     data = Path(os.environ.get("XDG_DATA_HOME", ""))
     if not data.is_absolute():
-        home = Path(os.path.expanduser("~"))
+        home = Path(os.environ.get("HOME", os.path.expanduser("~")))
         if not home.is_absolute() or not home.is_dir():
             return None
         data = home / ".local" / "share"

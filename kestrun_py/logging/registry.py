@@ -15,6 +15,7 @@ __all__ = [
     "close_logger",
     "default_logger",
     "get_logger",
+    "loggers_for",
     "register_logger",
     "registered_loggers",
     "set_default_logger",
@@ -99,6 +100,14 @@ def get_logger(name: str) -> Logger | None:
 def registered_loggers() -> list[Logger]:
     """All registered loggers."""
     return list(_loggers.values())
+
+
+def loggers_for(name: str | None) -> list[Logger]:
+    """Who gets an event: the default logger if no name is given, the logger of that name, else every one."""
+    if not name:
+        return [default_logger]
+    found = get_logger(name)
+    return registered_loggers() if found is None else [found]
 
 
 def close_logger(logger: Logger | str) -> bool:

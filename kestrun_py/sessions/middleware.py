@@ -37,9 +37,7 @@ class SessionScope:
     def session(self) -> Session:
         """The request's session. Getting it loads nothing."""
         if self._session is None:
-            self._session = Session(
-                self._load, read_only=self.read_only, max_size=self._store.options.max_size
-            )
+            self._session = Session(self._load, read_only=self.read_only, max_size=self._store.options.max_size)
             if self._ended:
                 self._session.close()
         return self._session
@@ -71,9 +69,7 @@ class SessionScope:
         change = await self._store.commit(self._session)
         if change.action is CookieAction.SET:
             self._starts = True
-            self._set_cookie = self._store.options.cookie.set_cookie_header(
-                change.value, is_https=self._request.secure
-            )
+            self._set_cookie = self._store.options.cookie.set_cookie_header(change.value, is_https=self._request.secure)
         elif change.action is CookieAction.EXPIRE:
             self._set_cookie = self._store.options.cookie.delete_cookie_header(is_https=self._request.secure)
 

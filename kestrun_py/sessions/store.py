@@ -73,9 +73,7 @@ class SessionStore:
         self._protector = protector
         self._logger = logger
         self._queues = FairLocks()
-        self._leases = LeaseKeeper(
-            cache, lease_time=options.lease_time, timeout=options.io_timeout, logger=logger
-        )
+        self._leases = LeaseKeeper(cache, lease_time=options.lease_time, timeout=options.io_timeout, logger=logger)
         self._background: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
@@ -119,8 +117,8 @@ class SessionStore:
         key = self._protector.peek(cookie)
         if key is None:
             key = await self._in_time(self._protector.read(cookie))
-        if key is None or len(key) != _KEY_LENGTH:
-            self._logger.warning("A session cookie was refused: it is forged, broken or of another application.")
+        if key is not None and len(key) != _KEY_LENGTH:
+            self._logger.warning("A session cookie was refused: what it protects is no session key.")
             return None
         return key
 
@@ -131,9 +129,7 @@ class SessionStore:
             raise LockTimeoutError("the session stayed in use in this process") from None
         queued = True
         try:
-            lease = await self._cache.lock(
-                key, lease_time=self.options.lease_time, timeout=self._remaining(deadline)
-            )
+            lease = await self._cache.lock(key, lease_time=self.options.lease_time, timeout=self._remaining(deadline))
             state = self._opened(key, None if lease is None else lease.value)
             if lease is not None:
                 self._leases.add(lease)
@@ -161,9 +157,7 @@ class SessionStore:
             )
         else:
             if self._logger.is_enabled(LogLevel.DEBUG):
-                self._logger.debug(
-                    "Session {Session} loaded with {Count} values", fingerprint(key), len(state.values)
-                )
+                self._logger.debug("Session {Session} loaded with {Count} values", fingerprint(key), len(state.values))
         return state
 
     # Ending

@@ -1,4 +1,4 @@
-"""What the data protection tests share: a clock that stands still, a log and a store that can be looked into."""
+"""What the data protection tests share: a clock that stands still, a log and a store to look into."""
 
 from __future__ import annotations
 
@@ -30,11 +30,12 @@ def key_xml(
     deserializer: str = DESERIALIZER,
 ) -> str:
     """A key as ASP.NET Core writes it into a file."""
+    until = expires or created + timedelta(days=90)
     return f"""<?xml version="1.0" encoding="utf-8"?>
 <key id="{key_id}" version="1">
   <creationDate>{created.isoformat().replace("+00:00", "Z")}</creationDate>
   <activationDate>{(activated or created).isoformat().replace("+00:00", "Z")}</activationDate>
-  <expirationDate>{(expires or created + timedelta(days=90)).isoformat().replace("+00:00", "Z")}</expirationDate>
+  <expirationDate>{until.isoformat().replace("+00:00", "Z")}</expirationDate>
   <descriptor deserializerType="{deserializer}">
     <descriptor>
       <encryption algorithm="{encryption}" />

@@ -1,8 +1,9 @@
 """One connection to a Redis server that all requests of the process share.
 
-Connecting, TLS, the login and the texts of errors are redis-py's. Once that is done, the transport is taken over: the
-commands of a turn of the event loop are written together, and replies are matched with their callers in order. A
-slot in that order is never given up before its reply has come, whatever became of the caller.
+Connecting, TLS, the login and the texts of errors are redis-py's. Once that is done, the transport is taken
+over: the commands of a turn of the event loop are written together, and replies are matched with their
+callers in order. A slot in that order is never given up before its reply has come, whatever became of the
+caller.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import contextlib
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection, DefaultParser
@@ -20,10 +21,13 @@ from redis.exceptions import InvalidResponse
 
 from kestrun_py.errors import CacheTimeoutError, CacheUnavailableError
 
-__all__ = ["ConnectionLostError", "Reply", "Wire"]
+__all__ = ["ConnectionLostError", "Reply", "Wire", "pack"]
 
 Reply: TypeAlias = Any
 """bytes, int, None, a list of these, or (not raised) an exception of redis-py."""
+
+pack: Final[Callable[[tuple[bytes | str | int, ...]], bytes]] = cast(Any, hiredis.pack_command)
+"""Turns a command and its arguments into RESP."""
 
 _MORE: Final = object()
 
@@ -37,20 +41,30 @@ class Wire(asyncio.Protocol):
 
     Args:
         connection: A connection of redis-py that is connected and has no reply outstanding.
+        where: The server's address, for messages.
         stall: Seconds without a single byte after which a server that owes an overdue reply counts as gone.
         on_lost: Called once when the connection has ended, with a reason, unless `close` ended it.
         on_push: Called with what the server sends unasked; without it such a message ends the connection.
+
+    Raises:
+        ConnectionLostError: The server has closed the connection already.
     """
 
     def __init__(
         self,
         connection: AbstractConnection,
         *,
+        where: str,
         stall: float,
         on_lost: Callable[[str], None],
         on_push: Callable[[Reply], None] | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
+        stream, writer = connection._reader, connection._writer
+        if stream is None or writer is None or stream.at_eof() or writer.transport.is_closing():
+            raise ConnectionLostError(f"Redis at {where} closed the connection.")
+        self.where = where
+        self.ended = False
         self._connection = connection
         self._stall = stall
         self._on_lost = on_lost
@@ -64,36 +78,37 @@ class Wire(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._closing = False
-        self.ended: str | None = None
         self._replies = hiredis.Reader(
             protocolError=InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=_MORE
         )
-        self._transport: asyncio.Transport = connection._writer.transport
-        self._stream = self._transport.get_protocol()
+        self._transport = writer.transport
+        self._stream_protocol = self._transport.get_protocol()
         self._transport.set_protocol(self)
-        if self._transport.is_closing():
-            self._end("the server closed the connection")
 
-    def send(self, command: bytes, timeout: float) -> asyncio.Future[Reply]:
+    @property
+    def host(self) -> str:
+        """The server's address, without a port."""
+        peer = self._transport.get_extra_info("peername")
+        return str(peer[0]) if isinstance(peer, tuple) else str(peer)
+
+    def send(self, command: bytes, deadline: float) -> asyncio.Future[Reply]:
         """Queues a packed command; what is queued in one turn of the event loop is written at once.
 
         Args:
-            command: The command in RESP, or several that the caller pairs with as many calls.
-            timeout: Seconds to wait for the reply.
+            command: The command in RESP.
+            deadline: The loop's time to wait until.
 
         Returns:
-            The reply to come, an error reply included. It fails with `CacheTimeoutError` when no reply came in
-            time, and with `ConnectionLostError` when none will come.
+            The reply to come, an error reply included. It fails with `CacheTimeoutError` when no reply came
+            in time, and with `ConnectionLostError` when none will come.
         """
         future = self._create_future()
-        if self.ended is not None:
-            future.set_exception(ConnectionLostError(f"Redis: {self.ended}."))
+        if self.ended:
+            future.set_exception(ConnectionLostError(f"The connection to Redis at {self.where} was lost."))
             return future
-        now = self._time()
         slots = self._slots
         if not slots:
-            self._heard = now
-        deadline = now + timeout
+            self._heard = self._time()
         slots.append((deadline, future))
         if deadline < self._timer_at:
             self._set_timer(deadline)
@@ -136,8 +151,9 @@ class Wire(asyncio.Protocol):
             self._end("the server sent what is no Redis reply")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stream.connection_lost(exc)
-        self._end("the connection was lost" if exc is None else f"the connection was lost ({exc})")
+        self._stream_protocol.connection_lost(exc)
+        self._connection._close()  # type: ignore[no-untyped-call]
+        self._end("the server closed the connection" if exc is None else str(exc))
 
     def pause_writing(self) -> None:
         """Nothing waits for the buffer to drain: what a dead server keeps in it, the deadlines bound."""
@@ -146,7 +162,7 @@ class Wire(asyncio.Protocol):
 
     def _flush(self) -> None:
         outgoing = self._outgoing
-        if self.ended is None:
+        if not self.ended:
             self._transport.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
         outgoing.clear()
 
@@ -167,7 +183,7 @@ class Wire(asyncio.Protocol):
             if future.done():
                 continue
             if deadline <= now:
-                future.set_exception(CacheTimeoutError("Redis did not answer in time."))
+                future.set_exception(CacheTimeoutError(f"Redis at {self.where} did not answer in time."))
             else:
                 following = min(following, deadline)
         silent_until = max(self._slots[0][0], self._heard + self._stall)
@@ -177,14 +193,16 @@ class Wire(asyncio.Protocol):
             self._set_timer(min(following, silent_until))
 
     def _end(self, reason: str) -> None:
-        if self.ended is not None:
+        if self.ended:
             return
-        self.ended = reason
+        self.ended = True
         if self._timer is not None:
             self._timer.cancel()
         for _, future in self._slots:
             if not future.done():
-                future.set_exception(ConnectionLostError(f"Redis: {reason}."))
+                future.set_exception(
+                    ConnectionLostError(f"The connection to Redis at {self.where} was lost: {reason}.")
+                )
         self._slots.clear()
         if not self._closing:
             self._transport.abort()

@@ -1,0 +1,40 @@
+"""How cmdlets take their arguments: mandatory text, aliases, a mandatory value that may come through the pipe."""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeVar
+
+from kestrun_py.errors import ArgumentError
+
+__all__ = ["MISSING", "alias", "mandatory_text"]
+
+T = TypeVar("T")
+
+MISSING: Final[Any] = object()
+"""The default of a mandatory parameter that may be piped in."""
+
+
+def mandatory_text(value: str, name: str) -> str:
+    """Returns a mandatory text; as in PowerShell it may not be empty.
+
+    Raises:
+        ArgumentError: It is empty, or no text.
+    """
+    if not isinstance(value, str):
+        raise ArgumentError(f"{name} must be text, not {type(value).__name__}.")
+    if not value:
+        raise ArgumentError(f"Cannot bind argument to parameter '{name}' because it is an empty string.")
+    return value
+
+
+def alias(value: T, default: T, name: str, other: T | None, other_name: str) -> T:
+    """Returns the value of a parameter that goes by two names.
+
+    Raises:
+        ArgumentError: Both names were used.
+    """
+    if other is None:
+        return value
+    if value is not default and value != default:
+        raise ArgumentError(f"{name} and {other_name} are one parameter; give one of them.")
+    return other

@@ -1,0 +1,124 @@
+"""The request cmdlets: Get-KrRequestQuery, -Header, -Cookie, -RouteParam and -Body."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cmdlets._arguments import mandatory_text
+from kestrun_py.context import current_context
+from kestrun_py.errors import ArgumentError
+
+__all__ = [
+    "get_kr_request_body",
+    "get_kr_request_cookie",
+    "get_kr_request_header",
+    "get_kr_request_query",
+    "get_kr_request_route_param",
+]
+
+Value = str | int | float | bool | None
+
+
+def get_kr_request_query(
+    name: str,
+    *,
+    as_int: bool = False,
+    as_bool: bool = False,
+    as_double: bool = False,
+    as_string: bool = False,
+    throw_if_missing: bool = False,
+) -> Any:
+    """Returns a query parameter, or None; repeated values are joined with a comma (Get-KrRequestQuery).
+
+    Args:
+        name: The parameter's name, in its exact case.
+        as_int: Convert it to an integer; 0 if it is missing.
+        as_bool: Whether it is there and not empty.
+        as_double: Convert it to a float; 0.0 if it is missing.
+        as_string: It must be there.
+        throw_if_missing: It must be there.
+
+    Raises:
+        ArgumentError: It is missing and must not be, or cannot be converted.
+    """
+    value = current_context("get_kr_request_query").request.query.get(mandatory_text(name, "name"))
+    return _converted(value, f"query parameter: {name}", as_int, as_bool, as_double, as_string, throw_if_missing)
+
+
+def get_kr_request_header(
+    name: str,
+    *,
+    as_int: bool = False,
+    as_bool: bool = False,
+    as_double: bool = False,
+    as_string: bool = False,
+    throw_if_missing: bool = False,
+) -> Any:
+    """Returns a header, in any case of its name, or None (Get-KrRequestHeader). See `get_kr_request_query`."""
+    headers = current_context("get_kr_request_header").request.headers.getall(mandatory_text(name, "name"), None)
+    value = None if headers is None else ",".join(headers)
+    return _converted(value, f"header: {name}", as_int, as_bool, as_double, as_string, throw_if_missing)
+
+
+def get_kr_request_cookie(
+    name: str,
+    *,
+    as_int: bool = False,
+    as_bool: bool = False,
+    as_double: bool = False,
+    as_string: bool = False,
+    throw_if_missing: bool = False,
+) -> Any:
+    """Returns a cookie's value, unescaped, or None (Get-KrRequestCookie). See `get_kr_request_query`."""
+    value = current_context("get_kr_request_cookie").request.cookie(mandatory_text(name, "name"))
+    return _converted(value, f"cookie: {name}", as_int, as_bool, as_double, as_string, throw_if_missing)
+
+
+def get_kr_request_route_param(
+    name: str,
+    *,
+    as_int: bool = False,
+    as_bool: bool = False,
+    as_double: bool = False,
+    as_string: bool = False,
+    throw_if_missing: bool = False,
+) -> Any:
+    """Returns a parameter of the route's pattern, or None (Get-KrRequestRouteParam). See `get_kr_request_query`."""
+    value = current_context("get_kr_request_route_param").request.route_params.get(mandatory_text(name, "name"))
+    return _converted(value, f"route parameter: {name}", as_int, as_bool, as_double, as_string, throw_if_missing)
+
+
+def get_kr_request_body(*, raw: bool = False) -> Any:
+    """Returns the request's body by its media type: JSON, a form or XML as Python's values, else text (Get-KrRequestBody).
+
+    Args:
+        raw: Return the text, whatever the media type.
+
+    Raises:
+        ArgumentError: The body is not what its media type says.
+    """
+    request = current_context("get_kr_request_body").request
+    return request.read_text() if raw else request.read_body()
+
+
+def _converted(
+    value: str | None,
+    what: str,
+    as_int: bool,
+    as_bool: bool,
+    as_double: bool,
+    as_string: bool,
+    throw_if_missing: bool,
+) -> Value:
+    if as_int + as_bool + as_double + as_string > 1:
+        raise ArgumentError("as_int, as_bool, as_double and as_string exclude each other.")
+    if value is None and (throw_if_missing or as_string):
+        raise ArgumentError(f"Missing required {what}")
+    if as_bool:
+        return bool(value)
+    if not as_int and not as_double:
+        return value
+    try:
+        return int(value or 0) if as_int else float(value or 0)
+    except ValueError:
+        raise ArgumentError(f"The {what} is {value!r}, which is no {'integer' if as_int else 'number'}.") from None

@@ -1,0 +1,89 @@
+"""The route cmdlet: Add-KrMapRoute."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from cmdlets._arguments import alias
+from kestrun_py.errors import ArgumentError
+from kestrun_py.host import KestrunHost
+from kestrun_py.host_registry import resolve_host
+from kestrun_py.routing import DuplicateAction, HttpVerb
+from kestrun_py.sessions import SessionAccess
+
+__all__ = ["add_kr_map_route"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+Verbs = HttpVerb | str | Iterable[HttpVerb | str]
+
+
+def add_kr_map_route(
+    pattern: str = "/",
+    *,
+    verbs: Verbs = "Get",
+    script_block: Callable[..., Any] | None = None,
+    code: str | None = None,
+    code_file_path: str | os.PathLike[str] | None = None,
+    language: str = "Python",
+    arguments: Mapping[str, Any] | None = None,
+    endpoints: str | Iterable[str] = (),
+    session_access: SessionAccess | str = "read_write",
+    allow_duplicate: bool = False,
+    duplicate_action: DuplicateAction | str = "Throw",
+    server: KestrunHost | None = None,
+    path: str | None = None,
+    method: Verbs | None = None,
+    code_block: str | None = None,
+) -> Any:
+    """Maps a route to a script (Add-KrMapRoute). Without a script it is a decorator for one.
+
+    Example:
+        @add_kr_map_route("/hello", verbs="Get")
+        def hello():
+            write_kr_text_response("Hello")
+
+    Args:
+        pattern: The path template (also `path`); starts with a slash.
+        verbs: One verb or several (also `method`).
+        script_block: The script: a function with no parameter, or with one named ``context``.
+        code: Instead, source text with ``context`` in scope (also `code_block`).
+        code_file_path: Instead, a file with such text.
+        language: The language of `code`; Python.
+        arguments: Values for further parameters of the function, or for names in the text.
+        endpoints: The listeners that the route is for, as `add_kr_endpoint` returned them; all if empty.
+        session_access: ``"read_only"`` reads the session without its lock, and refuses writes.
+        allow_duplicate: Short for ``duplicate_action="Allow"``.
+        duplicate_action: Throw, Skip, Allow or Warn.
+        server: The host.
+
+    Returns:
+        The host; as a decorator, the function.
+    """
+    if language.casefold() != "python":
+        raise ArgumentError(f"language must be Python, not {language!r}.")
+    host = resolve_host(server)
+
+    def add(script: Callable[..., Any] | None) -> KestrunHost:
+        return host.add_map_route(
+            alias(pattern, "/", "pattern", path, "path"),
+            alias(verbs, "Get", "verbs", method, "method"),
+            script,
+            code=alias(code, None, "code", code_block, "code_block"),
+            code_file_path=code_file_path,
+            arguments=arguments,
+            endpoints=endpoints,
+            session_access=session_access,
+            allow_duplicate=allow_duplicate,
+            duplicate_action=duplicate_action,
+        )
+
+    if script_block is not None or code is not None or code_block is not None or code_file_path is not None:
+        return add(script_block)
+
+    def decorate(script: F) -> F:
+        add(script)
+        return script
+
+    return decorate

@@ -1,0 +1,264 @@
+"""The server cmdlets: New-KrServer, Add-KrEndpoint, Enable-KrConfiguration, Start-KrServer and their kin."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from cmdlets._arguments import mandatory_text
+from kestrun_py.context import KestrunContext, active_context, current_context
+from kestrun_py.errors import ArgumentError, InvalidOperationError
+from kestrun_py.host import KestrunHost
+from kestrun_py.host_registry import add_host, find_host, remove_host, resolve_host
+from kestrun_py.logging import Logger, close_all_loggers, get_logger
+
+__all__ = [
+    "add_kr_endpoint",
+    "add_kr_listen_unix_socket",
+    "enable_kr_configuration",
+    "get_kr_context",
+    "get_kr_server",
+    "new_kr_server",
+    "remove_kr_server",
+    "set_kr_server_options",
+    "start_kr_server",
+    "stop_kr_server",
+]
+
+
+def new_kr_server(
+    name: str,
+    *,
+    logger: Logger | None = None,
+    logger_name: str | None = None,
+    default: bool = False,
+    environment: str = "Auto",
+    force: bool = False,
+) -> KestrunHost:
+    """Makes a host and registers it; the first one is the default (New-KrServer).
+
+    Args:
+        name: The application's name, unique in any case.
+        logger: Where it logs; the default logger if left out.
+        logger_name: Instead, the name of a registered logger.
+        default: Make it the default host even if there is one.
+        environment: Auto, Development, Staging or Production.
+        force: Stop and remove a host of that name first. Without it, that is an error (Kestrun asks).
+
+    Raises:
+        InvalidOperationError: A host of that name exists.
+    """
+    mandatory_text(name, "name")
+    if logger_name is not None:
+        if logger is not None:
+            raise ArgumentError("logger and logger_name are one choice; give one of them.")
+        logger = get_logger(logger_name)
+        if logger is None:
+            raise ArgumentError(f"No logger is registered as {logger_name!r}: register_kr_logger({logger_name!r}).")
+    if force and find_host(name) is not None:
+        remove_host(name)
+    return add_host(KestrunHost(name, logger=logger, environment=environment), default=default)
+
+
+def get_kr_server(
+    server: KestrunHost | None = None,
+    *,
+    start_time: bool = False,
+    stop_time: bool = False,
+    uptime: bool = False,
+) -> KestrunHost | datetime | timedelta | None:
+    """Returns the host: in a route the one that handles the request, else the given or the default one (Get-KrServer).
+
+    Args:
+        server: The host.
+        start_time: Return when it began to serve instead.
+        stop_time: Return when it stopped instead.
+        uptime: Return for how long it has been serving instead.
+    """
+    host = resolve_host(None if active_context() is not None else server)
+    if not (start_time or stop_time or uptime):
+        return host
+    running = host.server
+    if running is None:
+        return None
+    return running.start_time if start_time else running.stop_time if stop_time else running.uptime
+
+
+def remove_kr_server(name: str, *, force: bool = False) -> None:
+    """Stops the host of that name and forgets it (Remove-KrServer).
+
+    Args:
+        name: The host's name.
+        force: Needed for a host that is running (Kestrun asks).
+    """
+    host = find_host(mandatory_text(name, "name"))
+    if host is not None and host.server is not None and host.server.is_running and not force:
+        raise InvalidOperationError(f"The server '{name}' is running: remove_kr_server(..., force=True) stops it.")
+    remove_host(name)
+
+
+def add_kr_endpoint(
+    port: int | None = None,
+    *,
+    ip_address: str | None = None,
+    host_name: str | None = None,
+    uri: str | None = None,
+    address_family: Any = None,
+    cert_path: str | None = None,
+    cert_password: str | None = None,
+    self_signed_cert: bool = False,
+    self_signed: bool = False,
+    self_signed_certificate: bool = False,
+    x509_certificate: Any = None,
+    protocols: Any = None,
+    server: KestrunHost | None = None,
+) -> list[str]:
+    """Adds a listener, and returns its names for ``add_kr_map_route(endpoints=...)`` (Add-KrEndpoint).
+
+    The place is the first of `uri`, `host_name`, `port` and `ip_address`, the variables ASPNETCORE_URLS and PORT,
+    and http://127.0.0.1:5000. With `port` alone the address is 127.0.0.1; port 0 is any free one.
+
+    Args:
+        port: The port.
+        ip_address: The address.
+        host_name: A name that is resolved; every address is bound.
+        uri: A URL with host and port.
+        address_family: ``"IPv4"`` or ``"IPv6"``, or several: which addresses of a name are bound.
+        cert_path: A certificate file, PEM or PFX; the listener speaks HTTPS.
+        cert_password: Its password.
+        self_signed_cert: A development certificate for localhost, made now (also `self_signed`,
+            `self_signed_certificate`).
+        x509_certificate: A certificate object.
+        protocols: ``"Http1"``; others need what aiohttp does not speak.
+        server: The host.
+    """
+    host = resolve_host(server)
+    known = len(host.endpoints)
+    host.add_endpoint(
+        port=port,
+        ip_address=ip_address,
+        host_name=host_name,
+        uri=uri,
+        address_family=address_family,
+        cert_path=cert_path,
+        cert_password=cert_password,
+        self_signed_cert=self_signed_cert or self_signed or self_signed_certificate,
+        x509_certificate=x509_certificate,
+        protocols=protocols,
+    )
+    return [name for endpoint in host.endpoints[known:] for name in endpoint.names]
+
+
+def add_kr_listen_unix_socket(socket_path: str, *, server: KestrunHost | None = None) -> KestrunHost:
+    """Adds a listener on a Unix domain socket (Add-KrListenUnixSocket)."""
+    return resolve_host(server).add_listen_unix_socket(mandatory_text(socket_path, "socket_path"))
+
+
+def set_kr_server_options(
+    *,
+    max_runspaces: int | None = None,
+    min_runspaces: int | None = None,
+    deny_server_header: bool = False,
+    server: KestrunHost | None = None,
+) -> KestrunHost:
+    """Sets options of the server (Set-KrServerOptions).
+
+    Args:
+        max_runspaces: The most threads that run ``def`` scripts; 2 x processors if left out.
+        min_runspaces: Threads to start at once; 1 if left out.
+        deny_server_header: Responses name no server.
+        server: The host.
+    """
+    return resolve_host(server).set_server_options(
+        max_runspaces=max_runspaces, min_runspaces=min_runspaces, deny_server_header=deny_server_header
+    )
+
+
+def enable_kr_configuration(server: KestrunHost | None = None, *, quiet: bool = False) -> KestrunHost:
+    """Closes the queues and builds the services; called again, it does nothing (Enable-KrConfiguration).
+
+    Args:
+        server: The host.
+        quiet: Print nothing.
+    """
+    host = resolve_host(server)
+    if not quiet and not host.is_configured:
+        host.enable_configuration()
+        print(f"Kestrun server '{host.name}' is configured.", flush=True)
+    return host.enable_configuration()
+
+
+def start_kr_server(
+    server: KestrunHost | None = None,
+    *,
+    no_wait: bool = False,
+    quiet: bool = False,
+    close_logs_on_exit: bool = False,
+) -> KestrunHost:
+    """Starts the server and, unless `no_wait`, serves until Ctrl+C, SIGTERM or stop_kr_server (Start-KrServer).
+
+    A host that was served is stopped and forgotten when the call returns.
+
+    Args:
+        server: The host.
+        no_wait: Serve in the background, and return when the endpoints are bound.
+        quiet: Print nothing.
+        close_logs_on_exit: Close all loggers at the end.
+
+    Raises:
+        ServerStartError: An endpoint cannot be bound.
+    """
+    host = resolve_host(server)
+
+    def say(text: str) -> None:
+        if not quiet:
+            print(text, flush=True)
+
+    def started() -> None:
+        say("Kestrun server started successfully.")
+        for endpoint in host.endpoints:
+            say(f"Listening on {endpoint} with protocols: Http1")
+        if not no_wait:
+            say("Press Ctrl+C to stop the server.")
+
+    say(f"Starting Kestrun server '{host.name}' ...")
+    if no_wait:
+        host.start()
+        started()
+        return host
+    try:
+        host.run(started)
+        say("Kestrun server stopped.")
+    finally:
+        remove_host(host.name)
+        if close_logs_on_exit:
+            close_all_loggers()
+    return host
+
+
+def stop_kr_server(server: KestrunHost | None = None, *, no_wait: bool = False, quiet: bool = False) -> None:
+    """Stops the server (Stop-KrServer). In a route it answers 202 ``Server is stopping...`` and stops after it.
+
+    Args:
+        server: The host.
+        no_wait: Do not wait until the requests in flight were answered.
+        quiet: Print nothing.
+    """
+    context = active_context()
+    host = resolve_host(server)
+    if context is not None:
+        context.response.write_text("Server is stopping...", status=202)
+        host.stop(wait=False)
+        return
+    if not quiet:
+        print("Stopping Kestrun server...", flush=True)
+    host.stop(wait=not no_wait)
+    if not no_wait:
+        remove_host(host.name)
+        if not quiet:
+            print("Kestrun server stopped.", flush=True)
+
+
+def get_kr_context() -> KestrunContext:
+    """Returns the context of the request that the route script handles (Kestrun's ``$Context``)."""
+    return current_context("get_kr_context")

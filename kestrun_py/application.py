@@ -1,0 +1,116 @@
+"""A host's services in the form of an aiohttp application: what starts with it, and what ends with it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from typing import Final
+
+from aiohttp import hdrs, web
+from aiohttp.http import SERVER_SOFTWARE
+from aiohttp.typedefs import Middleware
+
+from kestrun_py.caching import DistributedCache
+from kestrun_py.data_protection import CookieProtector, KeyRing
+from kestrun_py.errors import CacheError, DataProtectionError
+from kestrun_py.logging import Logger
+from kestrun_py.pipeline import entry_middleware
+from kestrun_py.routing import RouteTable
+from kestrun_py.runspaces import RunspacePool
+from kestrun_py.services import ServiceRegistry
+from kestrun_py.sessions import SessionOptions, SessionStore, scope_of
+
+__all__ = ["build_application"]
+
+_SERVER: Final = "kestrun_py"
+_MAX_BODY: Final = 30_000_000  # bytes, as Kestrel
+_PING_TIMEOUT: Final = 5.0
+
+
+def build_application(
+    services: ServiceRegistry,
+    routes: RouteTable,
+    pool: RunspacePool,
+    middleware: Sequence[Callable[[], Middleware]],
+    logger: Logger,
+    *,
+    server_header: bool,
+) -> web.Application:
+    """Makes the application: the entry middleware, the queued ones in their order, the routes."""
+    app = web.Application(
+        middlewares=[entry_middleware(services, logger), *(make() for make in middleware)],
+        client_max_size=_MAX_BODY,
+    )
+    app.router.register_resource(routes)
+
+    async def prepare(request: web.Request, response: web.StreamResponse) -> None:
+        # The last moment before the first byte: a response that streams commits its session here.
+        scope = scope_of(request)
+        if scope is not None:
+            await scope.commit()
+            scope.apply(response)
+        if response.headers.get(hdrs.SERVER) == SERVER_SOFTWARE:
+            if server_header:
+                response.headers[hdrs.SERVER] = _SERVER
+            else:
+                del response.headers[hdrs.SERVER]
+
+    async def lifetime(_: web.Application) -> AsyncIterator[None]:
+        pool.start()
+        cache = services.get(DistributedCache)
+        greeting = None
+        if cache is not None:
+            await cache.start()
+            greeting = asyncio.create_task(_greet(cache, services.get(KeyRing), logger))
+        try:
+            yield
+        finally:
+            if greeting is not None:
+                greeting.cancel()
+                with suppress(asyncio.CancelledError):
+                    await greeting
+            await _close(services)
+            pool.close()
+
+    app.on_response_prepare.append(prepare)
+    app.cleanup_ctx.append(lifetime)
+    return app
+
+
+async def _greet(cache: DistributedCache, ring: KeyRing | None, logger: Logger) -> None:
+    """Says which cache is used and whether it answers, and has the key ring ready for the first request.
+
+    A server starts without its cache: the requests that need it are answered with 503 until it is there.
+    """
+    try:
+        status = await cache.ping(timeout=_PING_TIMEOUT)
+    except CacheError as error:
+        logger.warning("The {Cache} cache does not answer: {Error}", cache.name, error)
+    else:
+        logger.information(
+            "The {Cache} cache answers: {Server} {Version}, {Elapsed:0.0} ms",
+            cache.name,
+            status.server,
+            status.version,
+            status.round_trip * 1000,
+        )
+        for label, finding in status.details.items():
+            logger.information("The {Cache} cache's {Label}: {Finding}", cache.name, label, finding)
+    if ring is not None:
+        with suppress(DataProtectionError):  # the ring logs it, and the first request tries again
+            await ring.load()
+
+
+async def _close(services: ServiceRegistry) -> None:
+    """Closes what holds connections, in the order in which one needs the other."""
+    for service in (services.get(SessionStore), services.get(KeyRing), services.get(DistributedCache)):
+        if service is not None:
+            await service.close()
+
+
+def add_session_services(services: ServiceRegistry, options: SessionOptions, ring: KeyRing, logger: Logger) -> None:
+    """Registers what sessions are made of: the key ring and the store on the registered cache."""
+    services.add(KeyRing, ring)
+    protector = CookieProtector(ring, logger=logger)
+    services.add(SessionStore, SessionStore(services.require(DistributedCache), protector, options, logger))

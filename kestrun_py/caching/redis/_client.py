@@ -1,0 +1,227 @@
+"""Sends commands to whichever server holds a key, over one shared connection for each server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, NoReturn
+
+from redis.exceptions import AskError, AuthenticationError, ClusterDownError, MovedError, NoScriptError
+
+from kestrun_py.caching.redis._cluster import SlotMap
+from kestrun_py.caching.redis._connect import Connector
+from kestrun_py.caching.redis._node import Node
+from kestrun_py.caching.redis._scripts import Script
+from kestrun_py.caching.redis._wire import ConnectionLostError, Reply, Wire, pack
+from kestrun_py.caching.redis.options import Endpoint, RedisOptions
+from kestrun_py.errors import CacheUnavailableError
+from kestrun_py.logging import Logger
+
+__all__ = ["RedisClient"]
+
+_ASKING: Final = pack((b"ASKING",))
+_INFO: Final = pack((b"INFO",))
+_PING: Final = pack((b"PING",))
+_ATTEMPTS: Final = 8  # connecting, redirections and one repetition together
+
+
+class RedisClient:
+    """One server, the primary that Sentinels name, or a cluster: which of them shows at the first connection.
+
+    Args:
+        options: Where the servers are.
+        logger: Where lost and restored connections are reported.
+    """
+
+    def __init__(self, options: RedisOptions, logger: Logger) -> None:
+        self.options = options
+        self._logger = logger
+        self._connector = Connector(options)
+        self._entry = Node(options.where, self._open_entry, logger)
+        self._entry_at: Endpoint | None = None
+        self._cluster: SlotMap | None = None
+
+    @property
+    def kind(self) -> str:
+        """What the servers were found to be."""
+        if self._cluster is not None:
+            return "cluster"
+        return "standalone" if self.options.service_name is None else "primary by Sentinel"
+
+    def start(self) -> None:
+        """Begins to connect; never fails."""
+        self._entry.connect_soon()
+
+    async def close(self) -> None:
+        await self._entry.close()
+        if self._cluster is not None:
+            await self._cluster.close()
+
+    # Commands
+
+    async def run(
+        self, script: Script, key: str, *arguments: bytes | str | int, timeout: float, repeat: bool = False
+    ) -> Reply:
+        """Runs a script on a key.
+
+        Args:
+            script: The script.
+            key: Its key.
+            arguments: Its further arguments.
+            timeout: Seconds to wait.
+            repeat: Whether running it twice does no harm, so that it is sent again if the connection is lost.
+
+        Raises:
+            CacheUnavailableError: There was no connection, it was lost, the server refused, or did not answer
+                in time.
+        """
+        command = pack((b"EVALSHA", script.sha, 1, key, *arguments))
+        reply = await self.send(key, command, timeout=timeout, repeat=repeat)
+        if reply.__class__ is not NoScriptError:
+            return reply
+        command = pack((b"EVAL", script.source, 1, key, *arguments))
+        return await self.send(key, command, timeout=timeout, repeat=repeat)
+
+    async def send(self, key: str, command: bytes, *, timeout: float, repeat: bool = False) -> Reply:
+        """Sends a packed command to the server that holds a key; as `run`, but returns a `NoScriptError`."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        for _ in range(_ATTEMPTS):
+            node = self._node_of(key)
+            if node is None or (wire := node.wire) is None:
+                await self._connect(key, deadline)
+                continue
+            try:
+                reply = await wire.send(command, deadline)
+            except ConnectionLostError:
+                if not repeat:
+                    raise
+                repeat = False
+                continue
+            if not isinstance(reply, Exception) or isinstance(reply, NoScriptError):
+                return reply
+            if isinstance(reply, MovedError):
+                await self._move(reply, wire, deadline)
+            elif isinstance(reply, AskError):
+                return await self._ask(reply, wire, command, deadline)
+            else:
+                await self._refuse(reply, node, wire)
+        raise CacheUnavailableError(f"Redis at {self.options.where} gave no final answer.")
+
+    async def ping(self, timeout: float) -> tuple[float, dict[str, str]]:
+        """Returns the round trip in seconds, and what INFO says."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        wire = await self._entry.connected(deadline)
+        info = await _identify(wire, deadline)
+        sent = loop.time()
+        reply = await wire.send(_PING, deadline)
+        if isinstance(reply, Exception):
+            await self._refuse(reply, self._entry, wire)
+        return loop.time() - sent, info
+
+    async def listen(self, on_message: Callable[[Reply], None], on_lost: Callable[[str], None]) -> Wire:
+        """Opens a connection of its own for subscriptions, to the server that was connected last."""
+        return await self._connector.open(self._entry_at, on_lost=on_lost, on_push=on_message)
+
+    # Internals
+
+    def _node_of(self, key: str) -> Node | None:
+        return self._entry if self._cluster is None else self._cluster.node_of(key)
+
+    async def _connect(self, key: str, deadline: float) -> None:
+        """Connects to the node of a key; in a cluster, another node may have taken its place."""
+        cluster = self._cluster
+        if cluster is None:
+            await self._entry.connected(deadline)
+            return
+        node = cluster.node_of(key)
+        problem = CacheUnavailableError("No node of the Redis cluster serves the slot of this entry.")
+        if node is not None:
+            try:
+                await node.connected(deadline)
+                return
+            except CacheUnavailableError as error:
+                problem = error
+        await cluster.discover(deadline)
+        if cluster.node_of(key) is node:
+            raise problem
+
+    async def _move(self, moved: MovedError, wire: Wire, deadline: float) -> None:
+        if self._cluster is None:
+            await self._join_cluster(deadline)
+        assert self._cluster is not None
+        self._cluster.move(moved.slot_id, (moved.host or wire.host, moved.port))
+
+    async def _ask(self, asked: AskError, wire: Wire, command: bytes, deadline: float) -> Reply:
+        """Follows a key whose slot is being moved to another node."""
+        assert self._cluster is not None
+        node = self._cluster.node_at((asked.host or wire.host, asked.port))
+        wire = await node.connected(deadline)
+        wire.send(_ASKING, deadline).cancel()  # its reply keeps its place and interests nobody
+        reply = await wire.send(command, deadline)
+        if isinstance(reply, Exception) and not isinstance(reply, NoScriptError):
+            await self._refuse(reply, node, wire)
+        return reply
+
+    async def _refuse(self, error: Exception, node: Node, wire: Wire) -> NoReturn:
+        """Raises an error reply; some of them mean that this connection leads nowhere any more."""
+        if isinstance(error, AuthenticationError) or "READONLY" in _text(error):
+            await node.drop(wire)
+        elif isinstance(error, ClusterDownError) and self._cluster is not None:
+            self._cluster.discover_soon()
+        raise CacheUnavailableError(f"Redis at {wire.where} refuses to serve: {_text(error)}")
+
+    async def _open_entry(self, on_lost: Callable[[str], None]) -> Wire:
+        """Connects to the first endpoint that is a primary, or part of a cluster."""
+        deadline = asyncio.get_running_loop().time() + self.options.connect_timeout / 1000
+        endpoints = self._connector.endpoints()
+        if self.options.service_name is not None:
+            endpoints = (await self._connector.find_primary(),)
+        problems: list[str] = []
+        for endpoint in endpoints:
+            try:
+                wire = await self._connector.open(endpoint, on_lost=on_lost)
+            except CacheUnavailableError as error:
+                problems.append(str(error))
+                continue
+            try:
+                info = await _identify(wire, deadline)
+                if info.get("cluster_enabled") == "1":
+                    await self._join_cluster(deadline)
+                elif info.get("role", "master") != "master":
+                    raise CacheUnavailableError(f"Redis at {wire.where} is a read-only replica.")
+            except CacheUnavailableError as error:
+                await wire.close()
+                problems.append(str(error))
+                continue
+            except BaseException:
+                await wire.close()
+                raise
+            self._entry_at = endpoint
+            return wire
+        raise CacheUnavailableError(" ".join(problems))
+
+    async def _join_cluster(self, deadline: float) -> None:
+        cluster = self._cluster or SlotMap(self._connector, self._logger)
+        try:
+            await cluster.discover(deadline)
+        except BaseException:
+            if self._cluster is None:
+                await cluster.close()
+            raise
+        self._cluster = cluster
+
+
+async def _identify(wire: Wire, deadline: float) -> dict[str, str]:
+    """What INFO says; nothing if this user may not ask."""
+    reply = await wire.send(_INFO, deadline)
+    if not isinstance(reply, bytes):
+        return {}
+    lines = (line.partition(":") for line in reply.decode("utf-8", "replace").splitlines())
+    return {name: value for name, colon, value in lines if colon}
+
+
+def _text(error: Exception) -> str:
+    """What the server said: redis-py takes the first word off the errors that it has a class for."""
+    code = getattr(error, "status_code", None)
+    return f"{code} {error}" if code else f"{type(error).__name__}: {error}"

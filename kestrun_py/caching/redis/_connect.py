@@ -1,0 +1,188 @@
+"""Finding and reaching servers: redis-py's connections, its Sentinel client and its cluster discovery."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.asyncio.cluster import ClusterNode, NodesManager
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    ConnectionPool,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
+from redis.exceptions import RedisError
+
+from kestrun_py.caching.redis._wire import Reply, Wire
+from kestrun_py.caching.redis.options import Endpoint, RedisOptions, address
+from kestrun_py.errors import CacheUnavailableError
+
+__all__ = ["Connector", "unavailable"]
+
+_TLS_VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+
+
+class _NamedTLSConnection(SSLConnection):
+    """A TLS connection to a server whose certificate shows another name than its host's."""
+
+    def __init__(self, *, server_hostname: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._server_hostname = server_hostname
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        return {**super()._connection_arguments(), "server_hostname": self._server_hostname}
+
+
+def unavailable(where: str, error: BaseException) -> CacheUnavailableError:
+    """What a failed connection becomes."""
+    # redis-py wraps its errors in each other; the text is the innermost one's.
+    return CacheUnavailableError(f"Redis at {where} cannot be reached: {error or type(error).__name__}")
+
+
+class Connector:
+    """Opens connections as the options say.
+
+    Args:
+        options: The options of a Redis server.
+    """
+
+    def __init__(self, options: RedisOptions) -> None:
+        self._options = options
+        self._class = _connection_class(options)
+        self._settings = _settings(options)
+
+    def endpoints(self) -> tuple[Endpoint | None, ...]:
+        """The servers to try in turn; None is the Unix socket."""
+        return self._options.endpoints or (None,)
+
+    async def open(
+        self,
+        endpoint: Endpoint | None,
+        *,
+        on_lost: Callable[[str], None],
+        on_push: Callable[[Reply], None] | None = None,
+    ) -> Wire:
+        """Connects, logs in and selects the database.
+
+        Raises:
+            CacheUnavailableError: The server cannot be reached, or refuses the login.
+        """
+        settings = {**self._settings, "db": self._options.default_database}
+        if endpoint is None:
+            where = str(self._options.unix_socket)
+        else:
+            where = address(endpoint)
+            settings |= {"host": endpoint[0], "port": endpoint[1]}
+        connection: AbstractConnection = self._class(**settings)
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+            return Wire(
+                connection,
+                where=where,
+                stall=self._options.sync_timeout / 1000,
+                on_lost=on_lost,
+                on_push=on_push,
+            )
+        except BaseException as error:
+            with contextlib.suppress(RedisError, OSError):
+                await connection.disconnect(nowait=True)
+            if isinstance(error, RedisError | OSError | ValueError):
+                raise unavailable(where, error) from error
+            raise
+
+    async def find_primary(self) -> Endpoint:
+        """Asks the Sentinels where the primary is.
+
+        Raises:
+            CacheUnavailableError: No Sentinel answers, or none knows a primary of that name that is up.
+        """
+        login = {"username", "password"}
+        anonymous = {name: value for name, value in self._settings.items() if name not in login}
+        try:
+            return await self._ask_sentinels(self._settings)
+        except MasterNotFoundError as error:
+            # Sentinels may have no password though the servers have one; they refuse a login then.
+            if anonymous == self._settings:
+                raise unavailable(self._options.where, error) from error
+        try:
+            return await self._ask_sentinels(anonymous)
+        except RedisError as error:
+            raise unavailable(self._options.where, error) from error
+
+    async def _ask_sentinels(self, settings: dict[str, Any]) -> Endpoint:
+        sentinel = Sentinel([])  # type: ignore[no-untyped-call]
+        for host, port in self._options.endpoints:
+            pool = ConnectionPool(connection_class=self._class, host=host, port=port, **settings)
+            sentinel.sentinels.append(Redis(connection_pool=pool))
+        try:
+            host, port = await sentinel.discover_master(str(self._options.service_name))
+            return str(host), int(port)
+        finally:
+            for client in sentinel.sentinels:
+                with contextlib.suppress(RedisError, OSError):
+                    await client.aclose(close_connection_pool=True)
+
+    async def find_slots(self, known: Iterable[Endpoint]) -> dict[int, Endpoint]:
+        """Asks a cluster which of its primaries serves which slot.
+
+        Args:
+            known: Nodes to ask, besides the configured ones.
+
+        Raises:
+            CacheUnavailableError: No node answers.
+        """
+        settings = {**self._settings, "connection_class": self._class}
+        nodes = dict.fromkeys([*self._options.endpoints, *known])
+        manager = NodesManager([ClusterNode(host, port, **settings) for host, port in nodes], False, settings)
+        try:
+            await manager.initialize()
+            return {
+                slot: (str(nodes[0].host), int(nodes[0].port)) for slot, nodes in manager.slots_cache.items()
+            }
+        except (RedisError, OSError, LookupError) as error:
+            raise unavailable(self._options.where, error) from error
+        finally:
+            for cache in ("nodes_cache", "startup_nodes"):
+                with contextlib.suppress(RedisError, OSError):
+                    await manager.aclose(cache)
+
+
+def _connection_class(options: RedisOptions) -> type[AbstractConnection]:
+    if options.unix_socket is not None:
+        return UnixDomainSocketConnection
+    if not options.ssl:
+        return Connection
+    return _NamedTLSConnection if options.ssl_host else SSLConnection
+
+
+def _settings(options: RedisOptions) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        "username": options.user,
+        "password": options.password,
+        "client_name": options.name,
+        "socket_timeout": options.connect_timeout / 1000,
+        "socket_connect_timeout": options.connect_timeout / 1000,
+        "protocol": 2,
+    }
+    if options.unix_socket is not None:
+        return settings | {"path": options.unix_socket}
+    settings["socket_keepalive"] = True
+    if options.ssl:
+        settings |= {
+            "ssl_ca_certs": options.ssl_ca_certs,
+            "ssl_certfile": options.ssl_certfile,
+            "ssl_keyfile": options.ssl_keyfile,
+            "ssl_cert_reqs": options.ssl_cert_reqs,
+            "ssl_check_hostname": options.ssl_cert_reqs == "required",
+        }
+        if options.ssl_min_version is not None:
+            settings["ssl_min_version"] = _TLS_VERSIONS[options.ssl_min_version]
+        if options.ssl_host:
+            settings["server_hostname"] = options.ssl_host
+    return settings

@@ -1,0 +1,172 @@
+"""What Redis does for the cache, in Lua: each script works on one key and is one round trip.
+
+An entry is the hash of ASP.NET Core: ``absexp`` and ``sldexp`` in .NET ticks (-1 for none) and ``data``.
+While a request holds the lock, ``kr.lock`` is its token and ``kr.until`` the server's time, in milliseconds,
+at which the lock frees itself. A request that finds the lock taken leaves its token in ``kr.wait``: the next
+turn is kept for it until ``kr.wait.until``, and whoever frees the lock says so on the channel of its process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+__all__ = ["CHANNEL", "TOKEN_OWNER", "Script"]
+
+#: A token begins with this many characters that name the process.
+TOKEN_OWNER: Final = 16
+
+#: Processes are told of freed locks on the channel of this name and theirs.
+CHANNEL: Final = "kestrun:wake:"
+
+# How long a freed lock is kept for a waiter that has not come back: more than the longest pause of a waiter.
+_PATIENCE: Final = 250
+
+_COMMON: Final = f"""
+local key = KEYS[1]
+local function clock()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local function life(absexp, sldexp)
+  local left
+  local sliding, absolute = tonumber(sldexp or -1) or -1, tonumber(absexp or -1) or -1
+  if sliding >= 0 then left = math.max(1, math.floor(sliding / 10000)) end
+  if absolute >= 0 then
+    local rest = math.floor(absolute / 10000) - 62135596800000 - clock()
+    if not left or rest < left then left = rest end
+  end
+  return left
+end
+local function extend(absexp, sldexp, held)
+  local left = life(absexp, sldexp)
+  if left and left <= 0 then return false end
+  if sldexp and sldexp ~= '-1' then
+    if held then left = math.max(left, tonumber(held) - clock()) end
+    redis.call('PEXPIRE', key, left)
+  end
+  return true
+end
+local function wake(waiter)
+  if waiter then redis.pcall('PUBLISH', '{CHANNEL}' .. string.sub(waiter, 1, {TOKEN_OWNER}), key) end
+end
+"""
+
+
+class Script:
+    """A Lua script.
+
+    Attributes:
+        source: Its text.
+        sha: What EVALSHA calls it.
+    """
+
+    __slots__ = ("sha", "source")
+
+    def __init__(self, source: str) -> None:
+        self.source = (_COMMON + source).encode()
+        self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest().encode()
+
+
+# Without arguments; returns the data, or nil.
+GET: Final = Script("""
+local entry = redis.call('HMGET', key, 'data', 'absexp', 'sldexp', 'kr.until')
+return extend(entry[2], entry[3], entry[4]) and entry[1]
+""")
+
+# As GET, without the data.
+REFRESH: Final = Script("""
+local entry = redis.call('HMGET', key, 'absexp', 'sldexp', 'kr.until')
+extend(entry[1], entry[2], entry[3])
+""")
+
+# absexp, sldexp, data
+STORE: Final = Script("""
+local waiter = redis.call('HGET', key, 'kr.wait')
+redis.call('DEL', key)
+local left = life(ARGV[1], ARGV[2])
+if left > 0 then
+  redis.call('HSET', key, 'absexp', ARGV[1], 'sldexp', ARGV[2], 'data', ARGV[3])
+  redis.call('PEXPIRE', key, left)
+end
+wake(waiter)
+""")
+
+REMOVE: Final = Script("""
+local waiter = redis.call('HGET', key, 'kr.wait')
+redis.call('DEL', key)
+wake(waiter)
+""")
+
+# token, lease in milliseconds; returns {data, absexp}, 0 if the lock is taken, or nil if there is no entry.
+LOCK: Final = Script(f"""
+local token, lease = ARGV[1], tonumber(ARGV[2])
+local entry = redis.call('HMGET', key,
+  'data', 'absexp', 'sldexp', 'kr.lock', 'kr.until', 'kr.wait', 'kr.wait.until')
+if not entry[1] then return false end
+local left = life(entry[2], entry[3])
+if left and left <= 0 then return false end
+local now = clock()
+local held = entry[4] and entry[4] ~= token and tonumber(entry[5]) > now
+local promised = entry[6] and entry[6] ~= token and tonumber(entry[7]) > now
+if held or promised then
+  if not promised then redis.call('HSET', key, 'kr.wait', token, 'kr.wait.until', now + {_PATIENCE}) end
+  return 0
+end
+if entry[6] then redis.call('HDEL', key, 'kr.wait', 'kr.wait.until') end
+redis.call('HSET', key, 'kr.lock', token, 'kr.until', now + lease)
+if left then
+  redis.call('PEXPIRE', key, math.max(left, lease))
+else
+  local ttl = redis.call('PTTL', key)
+  if ttl >= 0 and ttl < lease then redis.call('PEXPIRE', key, lease) end
+end
+return {{entry[1], entry[2]}}
+""")
+
+# token, lease in milliseconds; returns 1, or 0 if the lease is lost.
+RENEW: Final = Script("""
+if redis.call('HGET', key, 'kr.lock') ~= ARGV[1] then return 0 end
+local lease = tonumber(ARGV[2])
+redis.call('HSET', key, 'kr.until', clock() + lease)
+local ttl = redis.call('PTTL', key)
+if ttl >= 0 and ttl < lease then redis.call('PEXPIRE', key, lease) end
+return 1
+""")
+
+# token, absexp, sldexp, data; returns 1, or 0 if the lease is lost.
+COMMIT: Final = Script("""
+local entry = redis.call('HMGET', key, 'kr.lock', 'kr.wait')
+if entry[1] ~= ARGV[1] then return 0 end
+redis.call('HSET', key, 'absexp', ARGV[2], 'sldexp', ARGV[3], 'data', ARGV[4])
+redis.call('HDEL', key, 'kr.lock', 'kr.until')
+redis.call('PEXPIRE', key, life(ARGV[2], ARGV[3]))
+wake(entry[2])
+return 1
+""")
+
+# token; removes the entry; returns 1, or 0 if the lease is lost.
+COMMIT_REMOVAL: Final = Script("""
+local entry = redis.call('HMGET', key, 'kr.lock', 'kr.wait')
+if entry[1] ~= ARGV[1] then return 0 end
+redis.call('DEL', key)
+wake(entry[2])
+return 1
+""")
+
+# token
+RELEASE: Final = Script("""
+local entry = redis.call('HMGET', key, 'kr.lock', 'kr.wait', 'absexp', 'sldexp')
+if entry[1] ~= ARGV[1] then return end
+redis.call('HDEL', key, 'kr.lock', 'kr.until')
+local left = life(entry[3], entry[4])
+if left then redis.call('PEXPIRE', key, left) end
+wake(entry[2])
+""")
+
+# The number of elements that the caller has read, the new element; returns 1, or 0 if the list has grown.
+APPEND: Final = Script("""
+if redis.call('LLEN', key) ~= tonumber(ARGV[1]) then return 0 end
+redis.call('RPUSH', key, ARGV[2])
+return 1
+""")

@@ -1,0 +1,41 @@
+"""The key ring in Redis, where ASP.NET Core keeps it (``PersistKeysToStackExchangeRedis``)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kestrun_py.caching.redis._client import RedisClient
+from kestrun_py.caching.redis._scripts import APPEND
+from kestrun_py.caching.redis._wire import pack
+from kestrun_py.data_protection.repositories import XmlRepository
+
+__all__ = ["RedisXmlRepository"]
+
+_TIMEOUT: Final = 10.0
+
+
+class RedisXmlRepository(XmlRepository):
+    """A list of XML elements without expiration, outside of the cache's instance name.
+
+    `RedisCache.key_repository` makes one; it shares the cache's connections.
+
+    Args:
+        client: The connections.
+        key: The list's key.
+    """
+
+    def __init__(self, client: RedisClient, key: str = "DataProtection-Keys") -> None:
+        self._client = client
+        self._key = key
+
+    def __str__(self) -> str:
+        return f"the list {self._key} of Redis at {self._client.options.where}"
+
+    async def read_all(self) -> list[str]:
+        command = pack((b"LRANGE", self._key, 0, -1))
+        elements = await self._client.send(self._key, command, timeout=_TIMEOUT, repeat=True)
+        return [element.decode() for element in elements]
+
+    async def append(self, xml: str, friendly_name: str, expected: int) -> bool:
+        reply = await self._client.run(APPEND, self._key, expected, xml, timeout=_TIMEOUT)
+        return bool(reply)

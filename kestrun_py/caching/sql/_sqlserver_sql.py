@@ -1,0 +1,244 @@
+"""The statements of the SQL Server dialect: one batch, and so one round trip, an operation.
+
+A batch names its parameters once, in a DECLARE, and keeps to what servers that speak T-SQL have in common: no MERGE, no
+OUTPUT, no TRY, no hint that anything but speed depends on. Its statements commit one by one, except in a commit.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kestrun_py.caching.sql.dialect import Statements, fill_names
+
+__all__ = ["sqlserver_statements"]
+
+_NOW: Final = "DECLARE @Now DATETIMEOFFSET = CAST(SYSUTCDATETIME() AS DATETIMEOFFSET);"
+
+# What is due is measured against this time; a lease moves it to its own end.
+_UNTIL_NOW: Final = "DECLARE @Until DATETIMEOFFSET = @Now;"
+_UNTIL_LEASE: Final = "DECLARE @Until DATETIMEOFFSET = DATEADD(MILLISECOND, @Period, @Now);"
+
+_LIVE: Final = """\
+[Id] = @Id AND [ExpiresAtTime] >= @Now AND ([AbsoluteExpiration] IS NULL OR [AbsoluteExpiration] >= @Now)"""
+
+# More than a tenth of the window has passed, or the entry would expire before its lease.
+_DUE: Final = """\
+[SlidingExpirationInSeconds] IS NOT NULL
+    AND ([AbsoluteExpiration] IS NULL OR [AbsoluteExpiration] <> [ExpiresAtTime])
+    AND ([ExpiresAtTime] < @Until OR [ExpiresAtTime]
+        < DATEADD(SECOND, [SlidingExpirationInSeconds] - [SlidingExpirationInSeconds] / 10, @Now))"""
+
+_SLID: Final = """\
+CASE
+        WHEN [AbsoluteExpiration] <= DATEADD(SECOND, [SlidingExpirationInSeconds], @Now) THEN [AbsoluteExpiration]
+        WHEN [AbsoluteExpiration] <= @Until THEN [AbsoluteExpiration]
+        WHEN @Until > DATEADD(SECOND, [SlidingExpirationInSeconds], @Now) THEN @Until
+        ELSE DATEADD(SECOND, [SlidingExpirationInSeconds], @Now)
+    END"""
+
+_SLIDE: Final = f"UPDATE {{table}} SET [ExpiresAtTime] = {_SLID}\nWHERE {_LIVE} AND {_DUE}"
+
+_GET: Final = f"""\
+DECLARE @Id NVARCHAR(449) = ?;
+{_NOW}
+{_UNTIL_NOW}
+{_SLIDE};
+SELECT [Value] FROM {{table}} WHERE {_LIVE};"""
+
+_REFRESH: Final = f"""\
+DECLARE @Id NVARCHAR(449) = ?;
+{_NOW}
+{_UNTIL_NOW}
+{_SLIDE};"""
+
+_EXPIRATION: Final = f"""\
+DECLARE @Sliding BIGINT = NULLIF(CAST(? AS BIGINT), 0);
+DECLARE @AbsoluteText NVARCHAR(48) = ?;
+DECLARE @Absolute DATETIMEOFFSET = CAST(NULLIF(@AbsoluteText, N'') AS DATETIMEOFFSET);
+{_NOW}
+DECLARE @Expires DATETIMEOFFSET = CASE WHEN @Sliding IS NULL THEN @Absolute ELSE DATEADD(SECOND, @Sliding, @Now) END;"""
+
+_REPLACE: Final = """\
+UPDATE {table} SET [Value] = @Value, [ExpiresAtTime] = @Expires, [SlidingExpirationInSeconds] = @Sliding,
+    [AbsoluteExpiration] = @Absolute
+WHERE [Id] = @Id"""
+
+# Of two inserts of one key at once, the second fails, and the batch is tried again.
+_STORE: Final = f"""\
+DECLARE @Id NVARCHAR(449) = ?;
+DECLARE @Value VARBINARY(MAX) = ?;
+{_EXPIRATION}
+{_REPLACE};
+IF @@ROWCOUNT = 0
+INSERT INTO {{table}} ([Id], [Value], [ExpiresAtTime], [SlidingExpirationInSeconds], [AbsoluteExpiration])
+VALUES (@Id, @Value, @Expires, @Sliding, @Absolute);"""
+
+_REMOVE: Final = """\
+DECLARE @Id NVARCHAR(449) = ?;
+DECLARE @LeaseId NVARCHAR(449) = ?;
+DELETE FROM {table} WHERE [Id] = @LeaseId;
+DELETE FROM {table} WHERE [Id] = @Id;"""
+
+_LEASE_GIVEN: Final = f"""\
+DECLARE @Id NVARCHAR(449) = ?;
+DECLARE @LeaseId NVARCHAR(449) = ?;
+DECLARE @Token VARBINARY(64) = ?;
+DECLARE @Period INT = ?;
+{_NOW}
+{_UNTIL_LEASE}"""
+
+_PRESENT: Final = f"EXISTS (SELECT 1 FROM {{table}} WHERE {_LIVE})"
+
+# The entry is read by a statement of its own, after the lease was taken: whatever the isolation level, that statement
+# sees what the lease's last holder committed.
+_LOCK: Final = f"""\
+{_LEASE_GIVEN}
+UPDATE {{table}} SET [Value] = @Token, [ExpiresAtTime] = @Until
+WHERE [Id] = @LeaseId AND ([ExpiresAtTime] < @Now OR [Value] = @Token) AND {_PRESENT};
+IF @@ROWCOUNT = 0
+INSERT INTO {{table}} ([Id], [Value], [ExpiresAtTime])
+SELECT @LeaseId, @Token, @Until
+WHERE NOT EXISTS (SELECT 1 FROM {{table}} WHERE [Id] = @LeaseId) AND {_PRESENT};
+{_SLIDE}
+    AND EXISTS (SELECT 1 FROM {{table}} AS l WHERE l.[Id] = @LeaseId AND l.[Value] = @Token);
+SELECT
+    (SELECT COUNT(*) FROM {{table}} WHERE [Id] = @LeaseId AND [Value] = @Token) AS [Held],
+    (SELECT COUNT(*) FROM {{table}} WHERE {_LIVE}) AS [Present],
+    (SELECT [Value] FROM {{table}} WHERE {_LIVE}) AS [Value],
+    (SELECT CAST([AbsoluteExpiration] AS NVARCHAR(48)) FROM {{table}} WHERE {_LIVE}) AS [Absolute];"""
+
+_RENEW: Final = f"""\
+{_LEASE_GIVEN}
+DECLARE @Held INT;
+UPDATE {{table}} SET [ExpiresAtTime] = @Until
+WHERE [Id] = @LeaseId AND [Value] = @Token AND [ExpiresAtTime] >= @Now;
+SET @Held = @@ROWCOUNT;
+IF @Held = 1
+UPDATE {{table}} SET [ExpiresAtTime] = {_SLID}
+WHERE [Id] = @Id AND {_DUE};
+SELECT COUNT(*) AS [Renewed] FROM {{table}} WHERE [Id] = @Id AND @Held = 1;"""
+
+_COMMIT_GIVEN: Final = """\
+DECLARE @Id NVARCHAR(449) = ?;
+DECLARE @LeaseId NVARCHAR(449) = ?;
+DECLARE @Token VARBINARY(64) = ?;
+DECLARE @Mark VARBINARY(64) = ?;"""
+
+# The first UPDATE keeps its row to the end of the transaction: nobody takes the lease between the two.
+_HELD: Final = """\
+DECLARE @Held INT;
+DECLARE @Stored INT = 0;
+DECLARE @Before VARBINARY(64) = (SELECT CAST([Value] AS VARBINARY(64)) FROM {table} WHERE [Id] = @LeaseId);
+DECLARE @Present INT = (SELECT COUNT(*) FROM {table} WHERE [Id] = @Id);
+BEGIN TRANSACTION;
+UPDATE {table} SET [Value] = @Mark, [ExpiresAtTime] = DATEADD(SECOND, -1, @Now)
+WHERE [Id] = @LeaseId AND [Value] = @Token AND [ExpiresAtTime] >= @Now;
+SET @Held = @@ROWCOUNT;
+IF @Held = 1
+BEGIN"""
+
+_OUTCOME: Final = """\
+    SET @Stored = @@ROWCOUNT;
+END;
+COMMIT TRANSACTION;
+SELECT @Held AS [Held], @Stored AS [Stored], @Before AS [Before], @Present AS [Present];"""
+
+_COMMIT: Final = f"""\
+{_COMMIT_GIVEN}
+DECLARE @Value VARBINARY(MAX) = ?;
+{_EXPIRATION}
+{_HELD}
+    {_REPLACE};
+{_OUTCOME}"""
+
+_COMMIT_REMOVAL: Final = f"""\
+{_COMMIT_GIVEN}
+{_NOW}
+{_HELD}
+    DELETE FROM {{table}} WHERE [Id] = @Id;
+{_OUTCOME}"""
+
+_RELEASE: Final = f"""\
+DECLARE @LeaseId NVARCHAR(449) = ?;
+DECLARE @Token VARBINARY(64) = ?;
+{_NOW}
+UPDATE {{table}} SET [Value] = 0x, [ExpiresAtTime] = DATEADD(SECOND, -1, @Now)
+WHERE [Id] = @LeaseId AND [Value] = @Token;"""
+
+_CLAIM: Final = f"""\
+DECLARE @LeaseId NVARCHAR(449) = ?;
+DECLARE @Token VARBINARY(64) = ?;
+DECLARE @Period INT = ?;
+{_NOW}
+{_UNTIL_LEASE}
+UPDATE {{table}} SET [Value] = @Token, [ExpiresAtTime] = @Until WHERE [Id] = @LeaseId AND [ExpiresAtTime] < @Now;
+IF @@ROWCOUNT = 0
+INSERT INTO {{table}} ([Id], [Value], [ExpiresAtTime])
+SELECT @LeaseId, @Token, @Until WHERE NOT EXISTS (SELECT 1 FROM {{table}} WHERE [Id] = @LeaseId);
+SELECT COUNT(*) AS [Claimed] FROM {{table}} WHERE [Id] = @LeaseId AND [Value] = @Token;"""
+
+_PURGE: Final = f"""\
+{_NOW}
+DELETE TOP (1000) FROM {{table}} WITH (READPAST) WHERE [ExpiresAtTime] < @Now;
+SELECT @@ROWCOUNT AS [Removed];"""
+
+_TOUCH: Final = f"""\
+DECLARE @LeaseId NVARCHAR(449) = ?;
+{_NOW}
+UPDATE {{table}} SET [ExpiresAtTime] = @Now WHERE [Id] = @LeaseId;
+IF @@ROWCOUNT = 0
+INSERT INTO {{table}} ([Id], [Value], [ExpiresAtTime]) VALUES (@LeaseId, 0x, @Now);"""
+
+_APPEND_KEY: Final = """\
+DECLARE @FriendlyName NVARCHAR(MAX) = ?;
+DECLARE @Xml NVARCHAR(MAX) = ?;
+DECLARE @Expected INT = ?;
+INSERT INTO {keys} ([FriendlyName], [Xml])
+SELECT @FriendlyName, @Xml WHERE (SELECT COUNT(*) FROM {keys}) = @Expected;
+SELECT @@ROWCOUNT AS [Added];"""
+
+_CREATE: Final = """\
+CREATE TABLE {table} (
+    [Id] NVARCHAR(449) COLLATE SQL_Latin1_General_CP1_CS_AS NOT NULL PRIMARY KEY,
+    [Value] VARBINARY(MAX) NOT NULL,
+    [ExpiresAtTime] DATETIMEOFFSET NOT NULL,
+    [SlidingExpirationInSeconds] BIGINT NULL,
+    [AbsoluteExpiration] DATETIMEOFFSET NULL
+)"""
+
+_CREATE_INDEX: Final = "CREATE NONCLUSTERED INDEX [Index_ExpiresAtTime] ON {table} ([ExpiresAtTime])"
+
+_CREATE_KEYS: Final = """\
+IF OBJECT_ID(N'{keys_text}', N'U') IS NULL
+CREATE TABLE {keys} (
+    [Id] INT IDENTITY(1, 1) NOT NULL PRIMARY KEY,
+    [FriendlyName] NVARCHAR(MAX) NULL,
+    [Xml] NVARCHAR(MAX) NULL
+)"""
+
+
+def sqlserver_statements(table: str, keys: str) -> Statements:
+    """The statements for a session table and a table of the key ring, both quoted."""
+
+    def fill(template: str) -> str:
+        return fill_names(template, table=table, keys=keys, keys_text=keys.replace("'", "''"))
+
+    return Statements(
+        get=fill(_GET),
+        refresh=fill(_REFRESH),
+        store=fill(_STORE),
+        remove=fill(_REMOVE),
+        lock=fill(_LOCK),
+        renew=fill(_RENEW),
+        commit=fill(_COMMIT),
+        commit_removal=fill(_COMMIT_REMOVAL),
+        release=fill(_RELEASE),
+        claim=fill(_CLAIM),
+        purge=fill(_PURGE),
+        table_exists="SELECT COUNT(*) FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
+        read_keys=fill("SELECT [Xml] FROM {keys} ORDER BY [Id]"),
+        touch=fill(_TOUCH),
+        append_key=fill(_APPEND_KEY),
+        create_table=(fill(_CREATE), fill(_CREATE_INDEX)),
+        create_keys_table=(fill(_CREATE_KEYS),),
+    )

@@ -1,0 +1,291 @@
+"""Connection strings: ADO.NET's grammar, ODBC's grammar, and what a SQL cache takes from either."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from kestrun_py.errors import ArgumentError
+
+__all__ = [
+    "ConnectionSettings",
+    "Keywords",
+    "is_odbc_string",
+    "odbc_string",
+    "parse_ado_string",
+    "parse_odbc_string",
+    "passed_through",
+]
+
+DEFAULT_POOL_SIZE: Final = 10
+_LARGEST_POOL: Final = 1000
+_TRUE: Final = frozenset({"true", "yes"})
+_FALSE: Final = frozenset({"false", "no"})
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionSettings:
+    """How to connect, and how many connections to keep.
+
+    Attributes:
+        odbc: The ODBC connection string.
+        address: The server and the database, for messages.
+        login_timeout: Seconds to wait for a new connection.
+        command_timeout: Seconds after which the server gives a statement up; 0 for never.
+        min_size: Connections opened at the start.
+        max_size: Connections at most.
+        pooling: Whether a connection is kept for the next caller.
+        secrets: What must not show in messages.
+    """
+
+    odbc: str
+    address: str
+    login_timeout: int = 15
+    command_timeout: int = 30
+    min_size: int = 0
+    max_size: int = DEFAULT_POOL_SIZE
+    pooling: bool = True
+    secrets: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"ConnectionSettings(address={self.address!r})"
+
+    def without_secrets(self, text: str) -> str:
+        """Returns a text with every password in it replaced by stars."""
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
+        return text
+
+
+def is_odbc_string(text: str) -> bool:
+    """Whether a connection string names an ODBC driver or data source, which an ADO.NET one never does."""
+    try:
+        pairs = parse_ado_string(text)
+    except ArgumentError:
+        # A value in braces may hold what ADO.NET's grammar chokes on.
+        pairs = parse_odbc_string(text)
+    return any(key in ("driver", "dsn", "filedsn") for key, _ in pairs)
+
+
+def passed_through(text: str) -> ConnectionSettings:
+    """The settings of an ODBC connection string, which is used as it is."""
+    values = dict(reversed(parse_odbc_string(text)))
+    server = values.get("server") or values.get("servername") or values.get("dsn") or values.get("filedsn")
+    secrets = tuple(filter(None, (values.get("pwd"), values.get("password"))))
+    return ConnectionSettings(text, _address(server or "the ODBC data source", values.get("database")), secrets=secrets)
+
+
+def parse_ado_string(text: str) -> list[tuple[str, str]]:
+    """Splits an ADO.NET connection string.
+
+    ``key=value`` pairs are separated by semicolons; ``==`` in a key stands for ``=``; a value in single or double
+    quotes may hold anything, the quote itself doubled.
+
+    Returns:
+        The pairs in order, keys in lower case with single spaces; pairs with an empty value are left out.
+
+    Raises:
+        ArgumentError: The text does not follow the grammar; the message holds no value of it.
+    """
+    pairs = []
+    position = 0
+    while position < len(text):
+        if text[position] in ";\0" or text[position].isspace():
+            position += 1
+            continue
+        key, position = _ado_key(text, position)
+        value, position = _ado_value(text, position, key)
+        if value:
+            pairs.append((key, value))
+    return pairs
+
+
+def _ado_key(text: str, position: int) -> tuple[str, int]:
+    key = ""
+    start = position
+    while position < len(text):
+        if text.startswith("==", position):
+            key += "="
+            position += 2
+        elif text[position] == "=":
+            break
+        elif text[position] == ";":
+            raise _malformed(text, start, "has no '='")
+        else:
+            key += text[position]
+            position += 1
+    else:
+        raise _malformed(text, start, "has no '='")
+    key = " ".join(key.split()).lower()
+    if not key:
+        raise _malformed(text, start, "has no name before its '='")
+    return key, position + 1
+
+
+def _ado_value(text: str, position: int, key: str) -> tuple[str, int]:
+    while position < len(text) and text[position].isspace():
+        position += 1
+    if position == len(text) or text[position] not in "'\"":
+        end = text.find(";", position)
+        end = len(text) if end < 0 else end
+        return text[position:end].strip(), end + 1
+    value, position = _quoted(text, position, key)
+    end = text.find(";", position)
+    end = len(text) if end < 0 else end
+    if text[position:end].strip():
+        raise ArgumentError(
+            f"The connection string's value of '{key}' goes on after its closing quote; "
+            "put a ';' after it, or double the quote inside it."
+        )
+    return value, end + 1
+
+
+def _quoted(text: str, position: int, key: str) -> tuple[str, int]:
+    quote = text[position]
+    position += 1
+    parts = []
+    while True:
+        end = text.find(quote, position)
+        if end < 0:
+            raise ArgumentError(f"The connection string's value of '{key}' has no closing {quote}.")
+        parts.append(text[position:end])
+        if not text.startswith(quote * 2, end):
+            return quote.join(parts), end + 1
+        position = end + 2
+
+
+def _malformed(text: str, position: int, problem: str) -> ArgumentError:
+    # Only a position is named: the piece may be the rest of a password that holds a semicolon.
+    count = text.count(";", 0, position) + 1
+    return ArgumentError(
+        f"Part {count} of the connection string {problem}; parts are key=value, separated by ';' "
+        "(a value that holds a ';' goes in quotes)."
+    )
+
+
+def parse_odbc_string(text: str) -> list[tuple[str, str]]:
+    """Splits an ODBC connection string, leniently: keys in lower case, values out of their braces.
+
+    A brace inside a value in braces is doubled. The driver manager and the driver have the last word on the syntax.
+    """
+    pairs = []
+    position = 0
+    while position < len(text):
+        key, equals, rest = text[position:].partition("=")
+        if not equals:
+            break
+        position = len(text) - len(rest)
+        lead = len(rest) - len(rest.lstrip())
+        if rest[lead : lead + 1] == "{":
+            value, position = _braced(text, position + lead)
+            position = text.find(";", position)
+        else:
+            end = text.find(";", position)
+            value = (text[position:] if end < 0 else text[position:end]).strip()
+            position = end
+        pairs.append((key.rpartition(";")[2].strip().lower(), value))
+        if position < 0:
+            break
+        position += 1
+    return pairs
+
+
+def _braced(text: str, position: int) -> tuple[str, int]:
+    position += 1
+    value = ""
+    while position < len(text):
+        if text.startswith("}}", position):
+            value += "}"
+            position += 2
+        elif text[position] == "}":
+            return value, position + 1
+        else:
+            value += text[position]
+            position += 1
+    return value, position
+
+
+def odbc_string(pairs: Iterable[tuple[str, str]]) -> str:
+    """Joins an ODBC connection string; every value that could be misread is put in braces."""
+    return ";".join(f"{key}={_odbc_value(value)}" for key, value in pairs)
+
+
+def _odbc_value(value: str) -> str:
+    if value and all(character.isalnum() or character in "_-./:,\\" for character in value):
+        return value
+    return "{" + value.replace("}", "}}") + "}"
+
+
+class Keywords:
+    """The values of an ADO.NET connection string, by their canonical keyword.
+
+    Args:
+        pairs: What `parse_ado_string` returned; a later value of a keyword replaces an earlier one.
+        known: The canonical keyword of every keyword that is understood, itself included; an empty one for those that
+            are accepted and have no meaning here.
+
+    Raises:
+        ArgumentError: A keyword is not known, or a value holds a NUL character.
+    """
+
+    def __init__(self, pairs: Iterable[tuple[str, str]], known: Mapping[str, str]) -> None:
+        self._values: dict[str, str] = {}
+        for key, value in pairs:
+            if key not in known:
+                raise ArgumentError(
+                    f"The connection string's keyword '{key}' is not supported. Supported are: "
+                    + ", ".join(sorted({name for name in known.values() if name}))
+                    + "; or give an ODBC connection string (with Driver=)."
+                )
+            if "\0" in value:
+                raise ArgumentError(f"The connection string's value of '{key}' holds a NUL character.")
+            self._values[known[key]] = value
+
+    def text(self, keyword: str, default: str = "") -> str:
+        return self._values.get(keyword, default)
+
+    def flag(self, keyword: str, *, true: Iterable[str] = (), default: bool = False) -> bool:
+        """A boolean: true, yes, false, no, or one of the further words for true."""
+        value = self._values.get(keyword)
+        if value is None:
+            return default
+        word = value.lower()
+        if word in _TRUE or word in true:
+            return True
+        if word in _FALSE:
+            return False
+        raise ArgumentError(f"The connection string's '{keyword}' is true or false (yes or no), not '{value}'.")
+
+    def number(self, keyword: str, default: int, *, least: int = 0, most: int = 2**31 - 1) -> int:
+        value = self._values.get(keyword)
+        if value is None:
+            return default
+        if not (value.isascii() and value.isdigit() and len(value) <= 10 and least <= int(value) <= most):
+            raise ArgumentError(
+                f"The connection string's '{keyword}' is a whole number from {least} to {most}, not '{value}'."
+            )
+        return int(value)
+
+    def settings(self, odbc: str, server: str, database: str, *, login_timeout: int) -> ConnectionSettings:
+        """The settings whose keywords every dialect shares."""
+        max_size = self.number("max pool size", DEFAULT_POOL_SIZE, least=1, most=_LARGEST_POOL)
+        min_size = self.number("min pool size", 0, most=_LARGEST_POOL)
+        if min_size > max_size:
+            raise ArgumentError(
+                f"The connection string's 'min pool size' ({min_size}) exceeds its 'max pool size' ({max_size})."
+            )
+        return ConnectionSettings(
+            odbc,
+            _address(server, database),
+            login_timeout=login_timeout,
+            command_timeout=self.number("command timeout", 30),
+            min_size=min_size,
+            max_size=max_size,
+            pooling=self.flag("pooling", default=True),
+            secrets=tuple(filter(None, (self.text("password"),))),
+        )
+
+
+def _address(server: str, database: str | None) -> str:
+    return f"{server}, database {database}" if database else server

@@ -1,0 +1,185 @@
+"""One ODBC connection and the thread that its calls run in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from functools import partial
+from queue import SimpleQueue
+from typing import Any, ParamSpec, TypeAlias, TypeVar
+
+from kestrun_py.caching.sql._odbc import aioodbc, pyodbc
+from kestrun_py.caching.sql.connection_string import ConnectionSettings
+
+__all__ = ["Link", "Row"]
+
+Row: TypeAlias = Sequence[Any]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_Job: TypeAlias = tuple[Future[Any], Callable[[], Any]]
+
+
+class _Thread(Executor):
+    """One thread that runs calls in order.
+
+    It is a daemon, unlike the threads of a ThreadPoolExecutor: a call that waits for a server which does not answer
+    must not keep the process from ending.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._thread = threading.Thread(target=_serve, args=(self._jobs,), name="kestrun-sql", daemon=True)
+        self._thread.start()
+
+    @property
+    def ended(self) -> bool:
+        return not self._thread.is_alive()
+
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+        future: Future[_T] = Future()
+        self._jobs.put((future, partial(fn, *args, **kwargs)))
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Ends the thread after the calls that were submitted; does not wait for it."""
+        self._jobs.put(None)
+
+
+def _serve(jobs: SimpleQueue[_Job | None]) -> None:
+    while (job := jobs.get()) is not None:
+        future, call = job
+        if future.set_running_or_notify_cancel():
+            try:
+                result = call()
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+                del result
+        # What a call closed over must not live until the next one comes.
+        del job, future, call
+
+
+class Link:
+    """One connection to the database; made by `open`.
+
+    `query` and `transaction` block, and are for functions that `call` runs in the connection's thread: one function,
+    and so one change of thread, for an operation of several statements.
+
+    Attributes:
+        idle_since: When the connection was last used, by the event loop's clock.
+    """
+
+    def __init__(self, connection: Any, raw: pyodbc.Connection, thread: _Thread) -> None:
+        self.idle_since = 0.0
+        self._connection = connection
+        self._raw = raw
+        self._thread = thread
+        self._cursors: dict[str, pyodbc.Cursor] = {}
+
+    @classmethod
+    async def open(cls, settings: ConnectionSettings) -> Link:
+        """Connects.
+
+        Raises:
+            pyodbc.Error: The server cannot be reached, or refuses.
+        """
+        opened: list[pyodbc.Connection] = []
+
+        async def keep(raw: pyodbc.Connection) -> None:
+            # Drivers that know no timeout of statements (psqlODBC) are told in the connection string.
+            with contextlib.suppress(pyodbc.Error):
+                raw.timeout = settings.command_timeout
+            opened.append(raw)
+
+        thread = _Thread()
+        try:
+            connection = await aioodbc.connect(
+                dsn=settings.odbc,
+                autocommit=True,
+                timeout=settings.login_timeout,
+                executor=thread,
+                after_created=keep,
+            )
+        except BaseException:
+            thread.shutdown()
+            raise
+        return cls(connection, opened[0], thread)
+
+    def call(self, work: Callable[[Link], _T]) -> asyncio.Future[_T]:
+        """Runs a function with this connection, in its thread, after those that were called before."""
+        return asyncio.get_running_loop().run_in_executor(self._thread, work, self)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the thread of a closed or abandoned connection is done."""
+        return self._thread.ended
+
+    async def close(self) -> None:
+        """Disconnects; what the connection has not committed is rolled back."""
+        self._cursors.clear()
+        try:
+            await self._connection.close()
+        except pyodbc.Error:
+            self.abandon()
+        else:
+            self._thread.shutdown()
+
+    def abandon(self, last: Callable[[Link], object] | None = None) -> None:
+        """Leaves the connection to its thread, which disconnects as soon as its last call has returned.
+
+        Args:
+            last: What the thread calls before it disconnects.
+        """
+        # aioodbc would disconnect in the event loop's thread when it drops its object, and wait for that call.
+        self._connection._conn = None
+        if last is not None:
+            self._thread.submit(last, self)
+        self._thread.submit(self._raw.close)
+        self._thread.shutdown()
+
+    # In the connection's thread
+
+    def query(self, statement: str, *parameters: object) -> list[Row]:
+        """Runs a statement or batch and returns the rows of its first result set, of which there may be none.
+
+        All that a batch answers is read: an error of a later statement shows only then.
+        """
+        cursor = self._cursors.get(statement)
+        if cursor is None:
+            # A cursor keeps its statement prepared.
+            cursor = self._cursors[statement] = self._raw.cursor()
+        try:
+            cursor.execute(statement, *parameters)
+            rows: list[Row] | None = None
+            while True:
+                if cursor.description is not None and rows is None:
+                    rows = list(cursor.fetchall())
+                if not cursor.nextset():
+                    return rows or []
+        except BaseException:
+            del self._cursors[statement]
+            raise
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Makes the statements of a block one transaction."""
+        self._raw.autocommit = False
+        try:
+            yield
+            self._raw.commit()
+        except BaseException:
+            with contextlib.suppress(pyodbc.Error):
+                self._raw.rollback()
+            raise
+        finally:
+            with contextlib.suppress(pyodbc.Error):
+                self._raw.autocommit = True
+
+    def server(self) -> tuple[str, str]:
+        """The product and the version of the server."""
+        return str(self._raw.getinfo(pyodbc.SQL_DBMS_NAME)), str(self._raw.getinfo(pyodbc.SQL_DBMS_VER))

@@ -1,0 +1,214 @@
+"""The PostgreSQL dialect, over psqlODBC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar, Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from kestrun_py.caching.sql._postgres_sql import postgres_statements
+from kestrun_py.caching.sql.connection_string import (
+    ConnectionSettings,
+    Keywords,
+    is_odbc_string,
+    odbc_string,
+    parse_ado_string,
+    passed_through,
+)
+from kestrun_py.caching.sql.dialect import KEYS_TABLE, Failure, SqlDialect, Statements, checked_name
+from kestrun_py.caching.sql.drivers import find_postgres_driver
+from kestrun_py.errors import ArgumentError
+
+__all__ = ["PostgresDialect"]
+
+# Npgsql's keywords and libpq's, by the one that is used here; "" has no meaning for a cache.
+_KEYWORDS: Final = {
+    **dict.fromkeys(("host", "server", "hostaddr"), "host"),
+    "port": "port",
+    **dict.fromkeys(("database", "db", "dbname"), "database"),
+    **dict.fromkeys(("username", "user name", "user id", "userid", "uid", "user"), "username"),
+    **dict.fromkeys(("password", "pwd", "psw", "pass"), "password"),
+    **dict.fromkeys(("ssl mode", "sslmode"), "ssl mode"),
+    **dict.fromkeys(("root certificate", "rootcertificate", "sslrootcert"), "root certificate"),
+    **dict.fromkeys(("ssl certificate", "sslcertificate", "sslcert"), "ssl certificate"),
+    **dict.fromkeys(("ssl key", "sslkey"), "ssl key"),
+    **dict.fromkeys(("timeout", "connect timeout", "connection timeout", "connect_timeout"), "timeout"),
+    **dict.fromkeys(("command timeout", "commandtimeout"), "command timeout"),
+    **dict.fromkeys(("application name", "applicationname", "application_name"), "application name"),
+    "options": "options",
+    **dict.fromkeys(("target session attributes", "target_session_attrs"), "target session attributes"),
+    "pooling": "pooling",
+    **dict.fromkeys(
+        ("max pool size", "maximum pool size", "maxpoolsize", "maximumpoolsize"), "max pool size"
+    ),
+    **dict.fromkeys(
+        ("min pool size", "minimum pool size", "minpoolsize", "minimumpoolsize"), "min pool size"
+    ),
+    **dict.fromkeys(
+        (
+            "trust server certificate",
+            "trustservercertificate",
+            "check certificate revocation",
+            "persist security info",
+            "include error detail",
+            "log parameters",
+            "enlist",
+            "multiplexing",
+            "search path",
+            "searchpath",
+            "client encoding",
+            "encoding",
+            "timezone",
+            "keepalive",
+            "tcp keepalive",
+            "connection idle lifetime",
+            "connection pruning interval",
+            "connection lifetime",
+            "no reset on close",
+            "max auto prepare",
+            "auto prepare min usages",
+            "read buffer size",
+            "write buffer size",
+            "socket receive buffer size",
+            "socket send buffer size",
+            "cancellation timeout",
+            "internal command timeout",
+            "load table composites",
+            "server compatibility mode",
+            "array nullability mode",
+            "write coalescing buffer threshold bytes",
+            "gssencmode",
+            "gss encryption mode",
+            "channel_binding",
+            "channel binding",
+        ),
+        "",
+    ),
+}
+_SSL_MODES: Final = {
+    "disable": "disable",
+    "allow": "allow",
+    "prefer": "prefer",
+    "require": "require",
+    "verifyca": "verify-ca",
+    "verifyfull": "verify-full",
+}
+_LIBPQ: Final = {
+    "application name": "application_name",
+    "root certificate": "sslrootcert",
+    "ssl certificate": "sslcert",
+    "ssl key": "sslkey",
+    "options": "options",
+    "target session attributes": "target_session_attrs",
+}
+_LOST_STATES: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "25006"})
+
+
+class PostgresDialect(SqlDialect):
+    """PostgreSQL. Understands Npgsql connection strings, ``postgresql://`` URLs and ODBC connection strings."""
+
+    name: ClassVar[str] = "PostgreSQL"
+    default_schema: ClassVar[str] = "public"
+
+    def settings(self, connection_string: str) -> ConnectionSettings:
+        if connection_string.lstrip().lower().startswith(("postgresql://", "postgres://")):
+            return _settings(Keywords(_url_pairs(connection_string.strip()), _KEYWORDS))
+        if is_odbc_string(connection_string):
+            return passed_through(connection_string)
+        return _settings(Keywords(parse_ado_string(connection_string), _KEYWORDS))
+
+    def statements(self, schema: str, table: str) -> Statements:
+        quoted_schema = _quoted(schema, "schema_name")
+        return postgres_statements(
+            f"{quoted_schema}.{_quoted(table, 'table_name')}", f"{quoted_schema}.{_quoted(KEYS_TABLE, 'the key ring')}"
+        )
+
+    def classify(self, state: str, codes: frozenset[int], text: str) -> Failure:
+        if state in ("40001", "40P01"):
+            return Failure.DEADLOCK
+        if state == "23505":
+            return Failure.DUPLICATE
+        if state in ("42P01", "3F000"):
+            return Failure.NO_TABLE
+        if state in ("57014", "55P03", "HYT00", "HYT01"):
+            return Failure.TIMEOUT
+        if state.startswith("08") or state in _LOST_STATES or "server closed the connection" in text:
+            return Failure.LOST
+        return Failure.OTHER
+
+    def script(self, schema: str, table: str) -> str:
+        statements = self.statements(schema, table)
+        steps = ("BEGIN", *statements.create_table, *statements.create_keys_table, "COMMIT")
+        return "".join(f"{step};\n" for step in steps)
+
+
+def _url_pairs(url: str) -> Iterator[tuple[str, str]]:
+    """The pairs of ``postgresql://user:password@host:port/database?option=value``."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+        host = parts.hostname
+    except ValueError as error:
+        # The reason is not shown: it may quote what a password with an unescaped ':' or '@' left behind.
+        raise ArgumentError(
+            "The connection URL is malformed; it is postgresql://user:password@host:port/database, "
+            "with characters like '@', ':', '/' and '#' of a password written as %40, %3A, %2F and %23."
+        ) from error.__cause__
+    found = {
+        "host": unquote(host or ""),
+        "port": "" if port is None else str(port),
+        "username": unquote(parts.username or ""),
+        "password": unquote(parts.password or ""),
+        "database": unquote(parts.path.removeprefix("/")),
+    }
+    yield from ((key, value) for key, value in found.items() if value)
+    yield from ((key.lower(), value) for key, value in parse_qsl(parts.query))
+
+
+def _settings(keywords: Keywords) -> ConnectionSettings:
+    host = keywords.text("host", "localhost")
+    database = keywords.text("database") or keywords.text("username")
+    login_timeout = keywords.number("timeout", 15) or 15
+    pairs = [
+        ("Driver", find_postgres_driver().name),
+        ("Servername", host),
+        ("Port", str(keywords.number("port", 5432, least=1, most=65535))),
+        ("Database", database),
+        ("UID", keywords.text("username")),
+        ("PWD", keywords.text("password")),
+        ("SSLmode", _ssl_mode(keywords.text("ssl mode"))),
+        ("ConnSettings", f"SET statement_timeout={keywords.number('command timeout', 30) * 1000}"),
+        ("pqopt", _libpq_options(keywords)),
+    ]
+    odbc = odbc_string((key, value) for key, value in pairs if value)
+    return keywords.settings(odbc, host, database, login_timeout=login_timeout)
+
+
+def _ssl_mode(value: str) -> str:
+    mode = value.lower().replace("-", "").replace(" ", "")
+    if mode and mode not in _SSL_MODES:
+        raise ArgumentError(
+            f"The connection string's 'ssl mode' is Disable, Allow, Prefer, Require, VerifyCA or VerifyFull, not '{value}'."
+        )
+    return _SSL_MODES.get(mode, "")
+
+
+def _libpq_options(keywords: Keywords) -> str:
+    """libpq's own options; without the first, a server that vanished would be missed for a quarter of an hour."""
+    options = {"tcp_user_timeout": "30000"}
+    for keyword, option in _LIBPQ.items():
+        if value := keywords.text(keyword):
+            options[option] = value
+    return " ".join(f"{option}={_libpq_value(value)}" for option, value in options.items())
+
+
+def _libpq_value(value: str) -> str:
+    if value.isalnum():
+        return value
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _quoted(name: str, what: str) -> str:
+    # Longer names would be cut off by the server, and then mean another table.
+    checked_name(name, what, 63, len(name.encode("utf-8", "surrogatepass")))
+    return '"' + name.replace('"', '""') + '"'

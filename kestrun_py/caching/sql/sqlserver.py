@@ -1,0 +1,254 @@
+"""The SQL Server dialect, over Microsoft's ODBC driver or FreeTDS."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+from kestrun_py.caching.sql._sqlserver_sql import sqlserver_statements
+from kestrun_py.caching.sql.connection_string import (
+    ConnectionSettings,
+    Keywords,
+    is_odbc_string,
+    odbc_string,
+    parse_ado_string,
+    passed_through,
+)
+from kestrun_py.caching.sql.dialect import KEYS_TABLE, Failure, SqlDialect, Statements, checked_name
+from kestrun_py.caching.sql.drivers import find_sqlserver_driver
+from kestrun_py.errors import ArgumentError
+
+__all__ = ["SqlServerDialect"]
+
+# SqlClient's keywords, by the one that is used here; "" has no meaning for a cache.
+_KEYWORDS: Final = {
+    **dict.fromkeys(("server", "data source", "address", "addr", "network address"), "server"),
+    **dict.fromkeys(("database", "initial catalog"), "database"),
+    **dict.fromkeys(("user id", "userid", "uid", "user"), "user id"),
+    **dict.fromkeys(("password", "pwd"), "password"),
+    **dict.fromkeys(("integrated security", "trusted_connection"), "integrated security"),
+    "authentication": "authentication",
+    "encrypt": "encrypt",
+    **dict.fromkeys(("trustservercertificate", "trust server certificate"), "trust server certificate"),
+    **dict.fromkeys(("hostnameincertificate", "host name in certificate"), "host name in certificate"),
+    **dict.fromkeys(("servercertificate", "server certificate"), "server certificate"),
+    **dict.fromkeys(("serverspn", "server spn"), "server spn"),
+    **dict.fromkeys(("connect timeout", "connection timeout", "timeout"), "connect timeout"),
+    **dict.fromkeys(("command timeout", "commandtimeout"), "command timeout"),
+    **dict.fromkeys(("application name", "app"), "application name"),
+    **dict.fromkeys(("workstation id", "wsid"), "workstation id"),
+    **dict.fromkeys(("applicationintent", "application intent"), "application intent"),
+    **dict.fromkeys(("multisubnetfailover", "multi subnet failover"), "multi subnet failover"),
+    **dict.fromkeys(("failover partner", "failoverpartner"), "failover partner"),
+    **dict.fromkeys(("connectretrycount", "connect retry count"), "connect retry count"),
+    **dict.fromkeys(("connectretryinterval", "connect retry interval"), "connect retry interval"),
+    **dict.fromkeys(("column encryption setting", "columnencryption"), "column encryption setting"),
+    **dict.fromkeys(("current language", "language"), "current language"),
+    "pooling": "pooling",
+    **dict.fromkeys(("max pool size", "maxpoolsize"), "max pool size"),
+    **dict.fromkeys(("min pool size", "minpoolsize"), "min pool size"),
+    **dict.fromkeys(
+        (
+            "persist security info",
+            "persistsecurityinfo",
+            "multipleactiveresultsets",
+            "multiple active result sets",
+            "asynchronous processing",
+            "async",
+            "enlist",
+            "transaction binding",
+            "type system version",
+            "user instance",
+            "replication",
+            "network library",
+            "network",
+            "net",
+            "packet size",
+            "connection lifetime",
+            "load balance timeout",
+            "connection reset",
+            "poolblockingperiod",
+            "pool blocking period",
+            "transparentnetworkipresolution",
+            "transparent network ip resolution",
+            "ipaddresspreference",
+            "ip address preference",
+            "enclave attestation url",
+            "attestation protocol",
+            "failover partner spn",
+            "failoverpartnerspn",
+            "context connection",
+        ),
+        "",
+    ),
+}
+_ENCRYPT: Final = {
+    **dict.fromkeys(("true", "yes", "mandatory"), "yes"),
+    **dict.fromkeys(("false", "no", "optional"), "no"),
+    "strict": "strict",
+}
+# ODBC's names for SqlClient's authentication methods.
+_AUTHENTICATION: Final = {
+    "sqlpassword": "SqlPassword",
+    "activedirectoryintegrated": "ActiveDirectoryIntegrated",
+    "activedirectorypassword": "ActiveDirectoryPassword",
+    "activedirectoryinteractive": "ActiveDirectoryInteractive",
+    "activedirectoryserviceprincipal": "ActiveDirectoryServicePrincipal",
+    "activedirectorymanagedidentity": "ActiveDirectoryMsi",
+    "activedirectorymsi": "ActiveDirectoryMsi",
+}
+_NEEDS_MICROSOFT: Final = ("authentication", "column encryption setting", "server certificate")
+_LOST_STATES: Final = frozenset({"IMC01", "IMC02", "IMC03", "IMC04", "IMC05", "IMC06", "HYT01"})
+# Numbers with which Azure SQL says that the database moves or throttles, and SQL Server that it stops.
+_LOST_CODES: Final = frozenset({4060, 6005, 10928, 10929, 40197, 40501, 40613, 49918, 49919, 49920})
+_LOCAL: Final = frozenset({".", "(local)", "localhost"})
+
+
+class SqlServerDialect(SqlDialect):
+    """SQL Server, and servers that speak its protocol and T-SQL. Understands ADO.NET and ODBC connection strings."""
+
+    name: ClassVar[str] = "SQL Server"
+    default_schema: ClassVar[str] = "dbo"
+
+    def settings(self, connection_string: str) -> ConnectionSettings:
+        if is_odbc_string(connection_string):
+            return passed_through(connection_string)
+        keywords = Keywords(parse_ado_string(connection_string), _KEYWORDS)
+        server = keywords.text("server")
+        if not server:
+            raise ArgumentError("The connection string names no server; add 'Server=host' or 'Server=tcp:host,port'.")
+        host, port = _server(server)
+        if keywords.flag("integrated security", true=("sspi",)) is False and not (
+            keywords.text("user id") or keywords.text("authentication")
+        ):
+            raise ArgumentError(
+                "The connection string says nothing about the login; add 'User Id=...;Password=...' or "
+                "'Integrated Security=True'."
+            )
+        pairs = _options(keywords, host, port)
+        odbc = odbc_string((key, value) for key, value in pairs if value)
+        login_timeout = keywords.number("connect timeout", 15) or 15
+        return keywords.settings(odbc, f"{host},{port}" if port else host, keywords.text("database"), login_timeout=login_timeout)
+
+    def statements(self, schema: str, table: str) -> Statements:
+        quoted_schema = _quoted(schema, "schema_name")
+        return sqlserver_statements(
+            f"{quoted_schema}.{_quoted(table, 'table_name')}", f"{quoted_schema}.{_quoted(KEYS_TABLE, 'the key ring')}"
+        )
+
+    def classify(self, state: str, codes: frozenset[int], text: str) -> Failure:
+        if state == "40001" or codes & {1205, 3960}:
+            return Failure.DEADLOCK
+        if codes & {2601, 2627}:
+            return Failure.DUPLICATE
+        if state == "42S02" or 208 in codes:
+            return Failure.NO_TABLE
+        if state in ("HYT00", "S1T00") or 1222 in codes:
+            return Failure.TIMEOUT
+        if state.startswith("08") or state in _LOST_STATES or codes & _LOST_CODES:
+            return Failure.LOST
+        return Failure.OTHER
+
+    def script(self, schema: str, table: str) -> str:
+        statements = self.statements(schema, table)
+        steps = ("BEGIN TRANSACTION", *statements.create_table, *statements.create_keys_table, "COMMIT TRANSACTION")
+        return "SET XACT_ABORT ON;\n" + "".join(f"{step};\n" for step in steps)
+
+
+def _server(value: str) -> tuple[str, str]:
+    """The host (with its instance) and the port of ``[tcp:]host[\\instance][,port]``."""
+    scheme, colon, rest = value.partition(":")
+    if colon and scheme.lower() in ("np", "lpc", "admin"):
+        raise ArgumentError(f"The connection string's server '{value}': only TCP is supported, as 'tcp:host,port'.")
+    server = rest if colon and scheme.lower() == "tcp" else value
+    host, comma, port = (part.strip() for part in server.rpartition(",")) if "," in server else (server.strip(), "", "")
+    if comma and not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
+        raise ArgumentError(f"The connection string's server '{value}': the port is a number from 1 to 65535.")
+    if host.count(":") == 1:
+        raise ArgumentError(f"The connection string's server '{value}': a port goes after a comma, as in 'host,1433'.")
+    name, backslash, instance = host.partition("\\")
+    if not name or name.lower() == "(localdb)":
+        raise ArgumentError(f"The connection string's server '{value}' is not a host that can be reached by TCP.")
+    if name.lower() in _LOCAL:
+        name = "localhost"
+    return name + backslash + instance, port
+
+
+def _options(keywords: Keywords, host: str, port: str) -> list[tuple[str, str]]:
+    driver = find_sqlserver_driver()
+    pairs = [
+        ("Driver", driver.name),
+        ("Database", keywords.text("database")),
+        ("UID", keywords.text("user id")),
+        ("PWD", keywords.text("password")),
+        ("APP", keywords.text("application name")),
+        ("WSID", keywords.text("workstation id")),
+        ("Language", keywords.text("current language")),
+        ("ApplicationIntent", keywords.text("application intent")),
+        ("ServerSPN", keywords.text("server spn")),
+        ("HostNameInCertificate", keywords.text("host name in certificate")),
+    ]
+    if driver.free_tds:
+        return pairs + _free_tds_options(keywords, host, port)
+    return pairs + _microsoft_options(keywords, host, port)
+
+
+def _microsoft_options(keywords: Keywords, host: str, port: str) -> list[tuple[str, str]]:
+    return [
+        ("Server", f"{host},{port}" if port else host),
+        ("Trusted_Connection", _yes(keywords.flag("integrated security", true=("sspi",)))),
+        ("Encrypt", _encrypt(keywords)),
+        ("TrustServerCertificate", _yes(keywords.flag("trust server certificate"))),
+        ("ServerCertificate", keywords.text("server certificate")),
+        ("MultiSubnetFailover", _yes(keywords.flag("multi subnet failover"))),
+        ("Failover_Partner", keywords.text("failover partner")),
+        ("ConnectRetryCount", keywords.text("connect retry count")),
+        ("ConnectRetryInterval", keywords.text("connect retry interval")),
+        ("ColumnEncryption", keywords.text("column encryption setting")),
+        ("Authentication", _authentication(keywords)),
+    ]
+
+
+def _free_tds_options(keywords: Keywords, host: str, port: str) -> list[tuple[str, str]]:
+    for keyword in _NEEDS_MICROSOFT:
+        if keywords.text(keyword):
+            raise ArgumentError(
+                f"The connection string's '{keyword}' needs Microsoft's ODBC driver: pip install "
+                '"kestrun-py[sqlserver]".'
+            )
+    return [
+        ("Server", host),
+        ("Port", port or ("" if "\\" in host else "1433")),
+        ("TDS_Version", "7.4"),
+        ("ClientCharset", "UTF-8"),
+        ("Trusted_Connection", _yes(keywords.flag("integrated security", true=("sspi",)))),
+        ("Encryption", {"yes": "require", "strict": "strict", "no": "request", "": ""}[_encrypt(keywords)]),
+    ]
+
+
+def _encrypt(keywords: Keywords) -> str:
+    value = keywords.text("encrypt")
+    if value and value.lower() not in _ENCRYPT:
+        raise ArgumentError(
+            f"The connection string's 'encrypt' is True, False, Mandatory, Optional or Strict, not '{value}'."
+        )
+    return _ENCRYPT.get(value.lower(), "")
+
+
+def _authentication(keywords: Keywords) -> str:
+    value = keywords.text("authentication")
+    name = value.lower().replace(" ", "")
+    if value and name not in _AUTHENTICATION:
+        raise ArgumentError(
+            f"The connection string's 'authentication' of '{value}' is not supported by the ODBC driver; "
+            "supported are " + ", ".join(_AUTHENTICATION.values()) + "."
+        )
+    return _AUTHENTICATION.get(name, "")
+
+
+def _yes(flag: bool) -> str:
+    return "yes" if flag else ""
+
+
+def _quoted(name: str, what: str) -> str:
+    checked_name(name, what, 128, len(name.encode("utf-16-le", "surrogatepass")) // 2)
+    return "[" + name.replace("]", "]]") + "]"

@@ -1,0 +1,141 @@
+"""``kestrun cache``: is the cache there, and its table."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from kestrun_py.caching import DistributedCache
+from kestrun_py.caching.redis import RedisCache
+from kestrun_py.caching.sql import PostgresDialect, SqlCache, SqlDialect, SqlServerDialect
+from kestrun_py.cli._run import SCRIPT
+from kestrun_py.cli._script import load_host
+from kestrun_py.errors import CacheError, KestrunError
+
+__all__ = ["cache"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_DIALECTS: Final[dict[str, type[SqlDialect]]] = {"sqlserver": SqlServerDialect, "postgres": PostgresDialect}
+_PROBE_LIFE: Final = 60
+
+
+def _sql_options(required: bool) -> Callable[[_F], _F]:
+    options = [
+        click.option("--connection-string", required=required, help="ADO.NET or ODBC text, or a URL."),
+        click.option("--schema", help="The table's schema; dbo, or public in PostgreSQL."),
+        click.option("--table", default="Sessions", show_default=True, help="The table's name."),
+        click.option(
+            "--dialect",
+            type=click.Choice(list(_DIALECTS)),
+            default="sqlserver",
+            show_default=True,
+            help="The database.",
+        ),
+    ]
+
+    def decorate(function: _F) -> _F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+@click.group
+def cache() -> None:
+    """Looks after the cache that sessions are kept in."""
+
+
+@cache.command
+@click.option("--redis", help="StackExchange.Redis text or a redis:// URL.")
+@click.option("--instance-name", default="", help="What every key begins with in Redis.")
+@_sql_options(required=False)
+@click.option("--file", type=SCRIPT, help="A host script: its cache is asked.")
+def ping(
+    redis: str | None, instance_name: str, connection_string: str | None, file: Path | None, **table: Any
+) -> None:
+    """Asks a cache who it is, and writes, reads and deletes an entry. The exit code is 0 if all went well, else 1."""
+    if (redis is not None) + (connection_string is not None) + (file is not None) != 1:
+        raise click.UsageError("Give one of --redis, --connection-string and --file.")
+    with _messages():
+        if file is not None:
+            asked = _cache_of(file)
+        elif redis is not None:
+            asked = RedisCache(redis, instance_name=instance_name)
+        else:
+            asked = _sql_cache(connection_string or "", **table)
+        findings = asyncio.run(_ask(asked))
+    for label, finding in findings.items():
+        click.echo(f"{label + ':':12} {finding}")
+
+
+@cache.command("create-table")
+@_sql_options(required=True)
+@click.option("--script", is_flag=True, help="Print the statements instead of running them.")
+def create_table(connection_string: str, script: bool, **table: Any) -> None:
+    """Makes the tables of a SQL cache, for sessions and for the key ring; exit code 1 if they exist."""
+    with _messages():
+        made = _sql_cache(connection_string, **table)
+        if script:
+            click.echo(made.creation_script(), nl=False)
+            return
+        asyncio.run(_create(made))
+    click.echo(f"Made the table {made.table}.")
+
+
+@contextlib.contextmanager
+def _messages() -> Iterator[None]:
+    """Shows an error of kestrun_py as its message."""
+    try:
+        yield
+    except KestrunError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _cache_of(script: Path) -> DistributedCache:
+    cache = load_host(script).services.get(DistributedCache)
+    if cache is None:
+        raise click.ClickException(f"{script} adds no cache.")
+    return cache
+
+
+def _sql_cache(connection_string: str, schema: str | None, table: str, dialect: str) -> SqlCache:
+    chosen = _DIALECTS[dialect]()
+    return SqlCache(
+        connection_string, schema_name=schema or chosen.default_schema, table_name=table, dialect=chosen
+    )
+
+
+async def _ask(cache: DistributedCache) -> dict[str, str]:
+    """What a cache says about itself, and whether an entry makes its way through it."""
+    key, value = f"kestrun-ping-{secrets.token_hex(8)}", secrets.token_bytes(16)
+    try:
+        await cache.start()
+        status = await cache.ping()
+        await cache.set(key, value, absolute_expiration_relative_to_now=_PROBE_LIFE)
+        read = await cache.get(key)
+        await cache.remove(key)
+        if read != value or await cache.get(key) is not None:
+            raise CacheError("An entry that was written and removed did not come back as it was.")
+    finally:
+        await cache.close()
+    return {
+        "server": f"{status.server} {status.version}",
+        "round trip": f"{status.round_trip * 1000:.1f} ms",
+        **status.details,
+        "probe": "written, read, removed",
+    }
+
+
+async def _create(cache: SqlCache) -> None:
+    try:
+        await cache.create_table()
+    finally:
+        await cache.close()

@@ -1,0 +1,434 @@
+"""The host: builder verbs that queue what a server is made of, and the server made of it.
+
+It mirrors Kestrun's ``KestrunHost``. Every verb returns the host, so that verbs can be chained::
+
+    host = KestrunHost("Demo")
+    host.add_endpoint(port=5000).add_session(idle_timeout=20).add_map_route("/hello", HttpVerb.GET, hello)
+    host.run()
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Self
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from kestrun_py._threads import inherit_context
+from kestrun_py.application import add_session_services, build_application
+from kestrun_py.caching import DistributedCache
+from kestrun_py.caching.memory import MemoryCache
+from kestrun_py.cookies import CookieBuilder
+from kestrun_py.data_protection import FileXmlRepository, KeyRing, XmlRepository, open_default_repository
+from kestrun_py.endpoints import Endpoint, resolve_endpoints
+from kestrun_py.enums import enum_text, to_enum
+from kestrun_py.errors import ArgumentError, InvalidOperationError
+from kestrun_py.logging import Logger, LogLevel, default_logger
+from kestrun_py.pipeline import RouteHandler
+from kestrun_py.routing import DuplicateAction, HttpVerb, RouteTable, to_verbs
+from kestrun_py.runspaces import RunspacePool
+from kestrun_py.scripts import Script
+from kestrun_py.server import Server
+from kestrun_py.services import ServiceRegistry
+from kestrun_py.sessions import SessionAccess, SessionOptions, SessionStore, session_middleware
+from kestrun_py.templates import PathTemplate
+
+__all__ = ["KestrunHost"]
+
+_SECOND_CACHE = (
+    "A distributed cache implementation is already registered ({}). Only one distributed cache can be registered "
+    "per host."
+)
+_SECOND_SESSION = "Session services are already registered. Only one session configuration can be registered per host."
+
+
+class KestrunHost:
+    """A web host in the making, and then running.
+
+    Args:
+        name: The application's name.
+        logger: Where the host logs; the process's default logger if left out.
+        environment: ``"Development"``, ``"Staging"``, ``"Production"``, or ``"Auto"`` for what the environment
+            variables ASPNETCORE_ENVIRONMENT or DOTNET_ENVIRONMENT say, else Production.
+
+    Attributes:
+        name: The application's name.
+        logger: Where the host logs.
+        environment: The environment it runs in.
+        services: The services, by type.
+    """
+
+    def __init__(self, name: str, *, logger: Logger | None = None, environment: str = "Auto") -> None:
+        if not name or not name.strip():
+            raise ArgumentError("Instance name is required.")
+        self.name = name
+        self.logger = default_logger if logger is None else logger
+        self.environment = _environment(environment)
+        self.services = ServiceRegistry()
+        self.services.add(KestrunHost, self)
+        self._endpoints: list[Endpoint] = []
+        self._middleware: list[Callable[[], Middleware]] = []
+        self._routes = RouteTable()
+        self._pool = RunspacePool()
+        self._server_header = True
+        self._session_options: SessionOptions | None = None
+        self._memory_allowed = True
+        self._application_name = "kestrun"
+        self._key_repository: XmlRepository | None = None
+        self._configured = False
+        self._app: web.Application | None = None
+        self._server: Server | None = None
+
+    def __repr__(self) -> str:
+        return f"<KestrunHost {self.name!r}>"
+
+    # Endpoints and options
+
+    def add_endpoint(self, **endpoint: Any) -> Self:
+        """Adds one or more listeners, by the rules of Kestrun's ``Add-KrEndpoint``.
+
+        Takes the arguments of `kestrun_py.endpoints.resolve_endpoints`: ``port``, ``ip_address``, ``host_name``,
+        ``uri``, ``address_family``, ``cert_path``, ``cert_password``, ``self_signed_cert``, ``x509_certificate``,
+        ``protocols``. Without a place it is ASPNETCORE_URLS, PORT, or http://127.0.0.1:5000.
+
+        Raises:
+            InvalidOperationError: The host is configured already.
+            ArgumentError: Arguments that contradict each other, or values of the wrong form.
+            ServerStartError: The certificate is missing or cannot be read.
+        """
+        if self._configured:
+            raise InvalidOperationError(
+                "Cannot add endpoint to a server that is already configured. Please create a new server instance."
+            )
+        found = resolve_endpoints(**endpoint)
+        self._endpoints += found
+        for one in found:
+            self.logger.debug("Endpoint {Url} added", str(one))
+        return self
+
+    def add_listen_unix_socket(self, socket_path: str) -> Self:
+        """Adds a listener on a Unix domain socket, as Kestrun's ``Add-KrListenUnixSocket``."""
+        return self.add_endpoint(unix_path=socket_path)
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """The listeners that were added."""
+        return list(self._endpoints)
+
+    def set_server_options(
+        self,
+        *,
+        max_runspaces: int | None = None,
+        min_runspaces: int | None = None,
+        deny_server_header: bool = False,
+    ) -> Self:
+        """Sets options of the server, as Kestrun's ``Set-KrServerOptions``.
+
+        Args:
+            max_runspaces: The most threads that run ``def`` scripts; 2 x processors if left out.
+            min_runspaces: Threads to start at once; 1 if left out.
+            deny_server_header: Whether responses name no server.
+        """
+        self._check_open("set_server_options")
+        self._pool.resize(max_runspaces, min_runspaces)
+        self._server_header = not deny_server_header
+        return self
+
+    def use(self, middleware: Middleware) -> Self:
+        """Queues an aiohttp middleware; requests pass the queue in the order of the calls.
+
+        What runs before `add_session` has no session; what runs after it calls ``await session.load()`` before
+        using it.
+        """
+        self._check_open("use")
+        self._queue(getattr(middleware, "__qualname__", repr(middleware)), lambda: middleware)
+        return self
+
+    # Caches and sessions
+
+    def add_distributed_memory_cache(self, **options: Any) -> Self:
+        """Keeps sessions and cache entries in this process; what `add_session` does by itself.
+
+        Takes the arguments of `MemoryCache`: ``size_limit``, ``compaction``, ``scan_interval``.
+        """
+        return self._add_cache(lambda: MemoryCache(logger=self.logger, **options), "add_distributed_memory_cache")
+
+    def _add_cache(self, make: Callable[[], DistributedCache], verb: str) -> Self:
+        self._check_open(verb)
+        registered = self.services.get(DistributedCache)
+        if registered is not None:
+            raise InvalidOperationError(_SECOND_CACHE.format(f"the {registered.name} cache"))
+        cache = make()
+        self.services.add(DistributedCache, cache)
+        self.logger.debug("Service {Service} registered: {Cache}", "DistributedCache", cache.name)
+        return self
+
+    def add_session(
+        self,
+        options: SessionOptions | None = None,
+        *,
+        no_distributed_memory_cache: bool = False,
+        **settings: Any,
+    ) -> Self:
+        """Adds sessions: their services, and the session middleware at this place of the queue.
+
+        Without another cache they are kept in memory.
+
+        Args:
+            options: Ready options.
+            no_distributed_memory_cache: Do not fall back to a memory cache: a cache must be added.
+            settings: Instead of `options`, the arguments of `SessionOptions.of`: ``cookie``, ``idle_timeout``,
+                ``io_timeout``, ``absolute_timeout``, ``lock``, ``on_cache_failure``, ``max_size``.
+
+        Raises:
+            InvalidOperationError: Sessions were added already, or the host is configured.
+            ArgumentError: An option out of its range, or a cookie that browsers would refuse.
+        """
+        self._check_open("add_session")
+        if self._session_options is not None:
+            raise InvalidOperationError(_SECOND_SESSION)
+        if options is not None and settings:
+            raise ArgumentError(f"add_session takes options or {', '.join(settings)}, not both.")
+        self._session_options = SessionOptions.of(**settings) if options is None else options
+        self._memory_allowed = not no_distributed_memory_cache
+        self._queue("session", lambda: session_middleware(self.services.require(SessionStore), self.logger))
+        self.logger.debug("Service {Service} registered", "Session")
+        return self
+
+    def new_cookie_builder(self, **attributes: Any) -> CookieBuilder:
+        """Makes a cookie's description from the attributes of `CookieBuilder`, as ``New-KrCookieBuilder``."""
+        return CookieBuilder(**attributes)
+
+    def add_data_protection(
+        self, *, application_name: str | None = None, folder: str | os.PathLike[str] | None = None
+    ) -> Self:
+        """Settles how session cookies are protected.
+
+        Left alone, the application name is ``kestrun``, and the key ring is kept where the sessions are; for the
+        memory cache that is the user's data directory.
+
+        Args:
+            application_name: Hosts understand each other's cookies if they share the name and the key ring.
+            folder: Where to keep the key ring.
+        """
+        self._check_open("add_data_protection")
+        if application_name is not None:
+            self._application_name = application_name
+        if folder is not None:
+            self._key_repository = FileXmlRepository(folder)
+        return self
+
+    # Routes
+
+    def add_map_route(
+        self,
+        pattern: str = "/",
+        verbs: HttpVerb | str | Iterable[HttpVerb | str] = HttpVerb.GET,
+        script: Callable[..., Any] | None = None,
+        *,
+        code: str | None = None,
+        code_file_path: str | os.PathLike[str] | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        endpoints: str | Iterable[str] = (),
+        session_access: SessionAccess | str = SessionAccess.READ_WRITE,
+        allow_duplicate: bool = False,
+        duplicate_action: DuplicateAction | str = DuplicateAction.THROW,
+    ) -> Self:
+        """Maps a route to a script, as Kestrun's ``Add-KrMapRoute``. Routes may be added at any time.
+
+        Args:
+            pattern: The path template; starts with a slash.
+            verbs: One verb or several, as members or text in any case.
+            script: A function with no parameter, or with one named ``context``.
+            code: Instead of a function, source text with ``context`` in scope.
+            code_file_path: Instead, a file with such text.
+            arguments: Values for further parameters of the function, or for names in the text.
+            endpoints: Listeners (``host:port``) that the route is for; all if empty.
+            session_access: ``"read_only"`` reads the session without its lock, and refuses writes.
+            allow_duplicate: Short for ``duplicate_action="allow"``.
+            duplicate_action: What to do if the route exists: ``throw``, ``skip``, ``warn`` (and skip) or ``allow``.
+
+        Raises:
+            ArgumentError: A malformed pattern, script or argument.
+            InvalidOperationError: The route exists already.
+        """
+        template = PathTemplate(pattern)
+        methods = to_verbs(verbs)
+        made = _make_script(script, code, code_file_path, arguments)
+        access = to_enum(SessionAccess, session_access, "session_access")
+        action = to_enum(DuplicateAction, duplicate_action, "duplicate_action")
+        if any(self._routes.has(template, verb) for verb in methods) and not (
+            allow_duplicate or action is DuplicateAction.ALLOW
+        ):
+            text = f"Route '{pattern}' with method(s) {', '.join(map(enum_text, methods))} already exists."
+            if action is DuplicateAction.THROW:
+                raise InvalidOperationError(text)
+            self.logger.write(
+                LogLevel.WARNING if action is DuplicateAction.WARN else LogLevel.DEBUG,
+                "{Text} Skipped.",
+                text,
+            )
+            return self
+        handler = RouteHandler(pattern, made, access, self._pool, self.logger)
+        self._routes.add(
+            template,
+            methods,
+            handler.handle,
+            self._hosts([endpoints] if isinstance(endpoints, str) else endpoints),
+        )
+        self.logger.debug("Route {Verbs} {Pattern} mapped", ", ".join(map(enum_text, methods)), pattern)
+        return self
+
+    def _hosts(self, names: Iterable[str]) -> list[str]:
+        known = {name.casefold() for endpoint in self._endpoints for name in endpoint.names}
+        wanted = [name.partition("://")[2] or name for name in names]
+        unknown = [name for name in wanted if name.casefold().rstrip("/") not in known]
+        if unknown:
+            raise ArgumentError(
+                f"Invalid Endpoints: {', '.join(unknown)}. The host listens on {', '.join(sorted(known)) or 'none yet'}."
+            )
+        return [name.rstrip("/") for name in wanted]
+
+    # Configuration
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether `enable_configuration` was called."""
+        return self._configured
+
+    def enable_configuration(self) -> Self:
+        """Closes the queues and builds the services; called again, it does nothing.
+
+        Raises:
+            InvalidOperationError: Sessions without a cache.
+        """
+        if self._configured:
+            return self
+        if not self._endpoints:
+            self.add_endpoint()
+        if self._session_options is not None:
+            self._build_sessions(self._session_options)
+        self._configured = True
+        self.logger.debug("Host {Name} configured", self.name)
+        return self
+
+    def _build_sessions(self, options: SessionOptions) -> None:
+        if self.services.get(DistributedCache) is None:
+            if not self._memory_allowed:
+                raise InvalidOperationError(
+                    "Sessions need a distributed cache: call add_distributed_redis_cache or another add_distributed_..._cache, "
+                    "or leave out no_distributed_memory_cache."
+                )
+            self.add_distributed_memory_cache()
+        with_tls = [endpoint.certificate is not None for endpoint in self._endpoints]
+        for warning in options.cookie.validate(serves_http=not all(with_tls), serves_https=any(with_tls)):
+            self.logger.warning("{Warning}", warning)
+        cache = self.services.require(DistributedCache)
+        repository = self._key_repository or cache.key_repository() or open_default_repository(self.logger)
+        ring = KeyRing(repository, application_name=self._application_name, logger=self.logger)
+        add_session_services(self.services, options, ring, self.logger)
+
+    def _queue(self, name: str, make: Callable[[], Middleware]) -> None:
+        self._middleware.append(make)
+        self.logger.debug("Middleware {Number}: {Middleware}", len(self._middleware), name)
+
+    def _check_open(self, verb: str) -> None:
+        if self._configured:
+            raise InvalidOperationError(
+                f"{verb} comes too late: the host '{self.name}' is configured already. Call it before "
+                "enable_configuration."
+            )
+
+    # Running
+
+    def create_app(self) -> web.Application:
+        """Returns the host as an aiohttp application, for tests and for embedding. A host makes one.
+
+        Raises:
+            InvalidOperationError: It was called before.
+        """
+        self.enable_configuration()
+        if self._app is not None:
+            raise InvalidOperationError(f"The host '{self.name}' has made its application already; make a new host.")
+        inherit_context()
+        self._app = build_application(
+            self.services,
+            self._routes,
+            self._pool,
+            self._middleware,
+            self.logger,
+            server_header=self._server_header,
+        )
+        return self._app
+
+    @property
+    def server(self) -> Server | None:
+        """The server, once the host runs or has run."""
+        return self._server
+
+    def run(self, on_started: Callable[[], None] | None = None) -> None:
+        """Serves until SIGINT, SIGTERM or `stop`, lets the requests in flight finish (5 s), closes the caches.
+
+        Args:
+            on_started: Called when the endpoints are bound.
+
+        Raises:
+            ServerStartError: An endpoint cannot be bound.
+        """
+        self._new_server().run(self.create_app, on_started or (lambda: None))
+
+    def start(self) -> Self:
+        """Serves in a thread of its own; returns when the endpoints are bound.
+
+        Raises:
+            ServerStartError: An endpoint cannot be bound.
+        """
+        self._new_server().start(self.create_app)
+        return self
+
+    def stop(self, *, wait: bool = True) -> None:
+        """Stops the server that `start` or `run` started.
+
+        Args:
+            wait: Whether to wait until the requests in flight were answered.
+
+        Raises:
+            InvalidOperationError: It is not running.
+        """
+        if self._server is None:
+            raise InvalidOperationError(f"The server '{self.name}' is not running.")
+        self._server.stop(wait=wait)
+
+    def _new_server(self) -> Server:
+        if self._server is not None:
+            raise InvalidOperationError(f"The host '{self.name}' was started already; make a new host.")
+        self.enable_configuration()
+        self._server = Server(self.name, self._endpoints, self.logger)
+        return self._server
+
+
+def _make_script(
+    script: Callable[..., Any] | None,
+    code: str | None,
+    code_file_path: str | os.PathLike[str] | None,
+    arguments: Mapping[str, Any] | None,
+) -> Script:
+    if (script is not None) + (code is not None) + (code_file_path is not None) != 1:
+        raise ArgumentError("A route takes exactly one of a script function, code and code_file_path.")
+    if script is not None:
+        return Script.from_function(script, arguments)
+    if code is not None:
+        return Script.from_source(code, arguments=arguments)
+    return Script.from_file(str(code_file_path), arguments)
+
+
+def _environment(name: str) -> str:
+    known = ("Development", "Staging", "Production")
+    if name.casefold() == "auto":
+        return os.environ.get("ASPNETCORE_ENVIRONMENT") or os.environ.get("DOTNET_ENVIRONMENT") or "Production"
+    for environment in known:
+        if name.casefold() == environment.casefold():
+            return environment
+    raise ArgumentError(f"environment must be one of Auto, {', '.join(known)}, not {name!r}.")

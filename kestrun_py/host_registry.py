@@ -1,0 +1,68 @@
+"""Hosts by name, and the default one (Kestrun's ``KestrunHostManager``)."""
+
+from __future__ import annotations
+
+from kestrun_py.context import active_context
+from kestrun_py.errors import InvalidOperationError
+from kestrun_py.host import KestrunHost
+
+__all__ = ["add_host", "find_host", "remove_host", "resolve_host", "set_default_host"]
+
+_hosts: dict[str, KestrunHost] = {}
+_default: KestrunHost | None = None
+
+
+def add_host(host: KestrunHost, *, default: bool = False) -> KestrunHost:
+    """Registers a host under its name, in any case; the first one becomes the default.
+
+    Raises:
+        InvalidOperationError: The name is taken.
+    """
+    global _default
+    if host.name.casefold() in _hosts:
+        raise InvalidOperationError(
+            f"A KestrunHost instance with the name '{host.name}' already exists. Remove it first, or use force=True."
+        )
+    _hosts[host.name.casefold()] = host
+    if default or _default is None:
+        _default = host
+    return host
+
+
+def find_host(name: str) -> KestrunHost | None:
+    """The host of that name, in any case, or None."""
+    return _hosts.get(name.casefold())
+
+
+def set_default_host(host: KestrunHost) -> None:
+    """Makes a host the one that cmdlets without a server mean."""
+    global _default
+    _default = host
+
+
+def remove_host(name: str) -> None:
+    """Stops the host of that name if it runs, and forgets it; a name that is not there is no error."""
+    global _default
+    host = _hosts.pop(name.casefold(), None)
+    if host is None:
+        return
+    if _default is host:
+        _default = next(iter(_hosts.values()), None)
+    if host.server is not None and host.server.is_running:
+        host.stop()
+
+
+def resolve_host(host: KestrunHost | None = None) -> KestrunHost:
+    """Returns the host that a cmdlet means: the given one, that of the current request, else the default.
+
+    Raises:
+        InvalidOperationError: There is none.
+    """
+    if host is not None:
+        return host
+    context = active_context()
+    if context is not None:
+        return context.services.require(KestrunHost)
+    if _default is None:
+        raise InvalidOperationError("No Kestrun server instance found. Please create a Kestrun server instance.")
+    return _default

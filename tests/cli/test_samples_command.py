@@ -1,0 +1,78 @@
+"""`kestrun samples`, `kestrun sample` and `kestrun --version`."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from sample_process import KESTRUN, SAMPLES, Client, Running, environment, free_port
+
+import kestrun_py
+from kestrun_py.cli import main
+from kestrun_py.cli._samples import find_samples
+
+
+def test_version() -> None:
+    done = CliRunner().invoke(main, ["--version"])
+    assert done.exit_code == 0
+    assert kestrun_py.__version__ in done.output
+
+
+def test_samples_are_listed_with_number_and_title() -> None:
+    done = CliRunner().invoke(main, ["samples"])
+    assert done.exit_code == 0
+    lines = done.output.splitlines()
+    assert lines[0].split(maxsplit=1) == ["1.1", "Hello World: one route that answers with text"]
+    assert [line.split()[0] for line in lines] == [
+        *("1.1", "2.3", "7.1", "7.2", "19.1", "19.1-host", "19.2", "19.3", "19.4", "19.diag", "19.scale-out")
+    ]
+
+
+def test_every_sample_has_a_number_that_fits_its_file() -> None:
+    files = {path.name for path in SAMPLES.glob("*.py")} - {"__init__.py"}
+    samples = find_samples()
+    assert {sample.path.name for sample in samples} == files
+    for sample in samples:
+        assert sample.path.stem.startswith(
+            sample.number.replace(".", "_").replace("-", "_").split("_host")[0]
+        )
+        assert len(sample.title) > 5
+
+
+def test_an_unknown_number_is_answered_with_those_that_are_known() -> None:
+    done = CliRunner().invoke(main, ["sample", "99.9"])
+    assert done.exit_code == 2
+    assert "There is no sample 99.9" in done.output
+    assert "19.1, 19.1-host" in done.output
+
+
+@pytest.mark.parametrize("name", ["1.1", "1_1_hello_world"])
+async def test_a_sample_runs_by_number_and_by_name(name: str, tmp_path: Path) -> None:
+    port = free_port()
+    with Running([*KESTRUN, "sample", name, "--port", str(port)], port, folder=tmp_path) as sample:
+        async with Client(f"http://127.0.0.1:{port}") as client, client.get("/hello") as response:
+            assert await response.text() == "Hello, World!"
+        assert sample.stop() == 0
+
+
+def test_options_are_passed_on_to_the_sample() -> None:
+    done = subprocess.run(
+        [*KESTRUN, "sample", "19.2", "--redis", ""],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "Redis URL not provided" in done.stderr
+    done = subprocess.run(
+        [*KESTRUN, "sample", "1.1", "--prot", "1"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "unrecognized arguments: --prot 1" in done.stderr

@@ -1,0 +1,97 @@
+"""The pages and the README say what is so: their sources, their links, and what their curl lines print."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sample_process import ROOT, SAMPLES, free_port, run_sample
+
+PAGES = sorted((ROOT / "docs" / "tutorial").glob("*.md"))
+SECTIONS = ["Source", "Step by step", "Try it", "Key points", "Troubleshooting"]
+
+
+def title(path: Path) -> str:
+    return path.stem
+
+
+@pytest.mark.parametrize("page", PAGES, ids=title)
+def test_a_page_shows_its_source_as_it_is(page: Path) -> None:
+    path = ROOT / "scripts" / "include_sources.py"
+    spec = importlib.util.spec_from_file_location("include_sources", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    text = page.read_text("utf-8")
+    assert f"<!-- source: samples/{page.stem}.py -->" in text
+    assert SAMPLES.joinpath(f"{page.stem}.py").read_text("utf-8") in text
+    assert module.with_sources(text) == text, "run: python scripts/include_sources.py"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=title)
+def test_a_page_has_the_shape_of_a_tutorial(page: Path) -> None:
+    text = page.read_text("utf-8")
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == SECTIONS
+    number = re.match(r"# (\S+) ", text)
+    source = ast.get_docstring(ast.parse(SAMPLES.joinpath(f"{page.stem}.py").read_text("utf-8")))
+    assert number is not None
+    assert source is not None
+    assert source.startswith(f"{number[1]} ")
+    assert f"kestrun sample {number[1]}" in text
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "index.md", *PAGES], ids=title)
+def test_links_lead_somewhere(page: Path) -> None:
+    prose = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    for link in re.findall(r"\]\(([^)]+)\)", prose):
+        if not link.startswith("https://"):
+            path, _, anchor = link.partition("#")
+            target = (page.parent / path).resolve() if path else page
+            assert target.exists(), link
+            if anchor:
+                headings = re.findall(r"^#+ (.+)$", target.read_text("utf-8"), re.MULTILINE)
+                assert anchor in {re.sub(r"[^\w -]", "", text).lower().replace(" ", "-") for text in headings}
+
+
+def console(page: Path) -> Iterator[tuple[str, str]]:
+    """The curl lines of a page's console blocks that have an answer below them, with that answer."""
+    for block in re.findall(r"^```console\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, answer = part.partition("\n")
+            if command.startswith("curl ") and answer:
+                yield command, answer
+
+
+@pytest.mark.parametrize(
+    ("page", "sample"),
+    [
+        ("README.md", "19_1_sessions.py"),
+        ("docs/tutorial/19_1_sessions.md", "19_1_sessions.py"),
+        ("docs/tutorial/19_scale_out.md", "19_scale_out.py"),
+        ("docs/tutorial/19_diag.md", "19_diag.py"),
+    ],
+)
+def test_curl_prints_what_the_page_says(
+    page: str, sample: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    lines = list(console(ROOT / page))
+    assert lines
+    port = free_port(1)
+    arguments = ["--redis", request.getfixturevalue("redis_url")] if sample == "19_scale_out.py" else []
+    ports = [port, port + 1] if arguments else [port]
+    with run_sample(sample, *arguments, ports=ports):
+        for command, answer in lines:
+            here = command.replace(":5000", f":{port}").replace(":5001", f":{port + 1}")
+            done = subprocess.run(shlex.split(here), cwd=tmp_path, capture_output=True, text=True, timeout=60)
+            assert done.returncode == 0
+            assert done.stdout.strip() == answer.strip(), command
