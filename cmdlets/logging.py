@@ -79,9 +79,7 @@ def set_kr_logger_level(
     if len(given) != 1:
         raise ArgumentError("set_kr_logger_level takes one level: value (or level), or dynamic.")
     chosen = to_enum(LogLevel, given[0], "value" if dynamic is None else "dynamic")
-    return pipe(
-        "set_kr_logger_level", LoggerConfiguration, logger_config, lambda config: config.set_level(chosen)
-    )
+    return pipe("set_kr_logger_level", LoggerConfiguration, logger_config, lambda config: config.set_level(chosen))
 
 
 @overload
@@ -209,13 +207,9 @@ def add_kr_sink_file(
 
 
 @overload
-def register_kr_logger(
-    name: str, *, set_as_default: bool = False, logger_config: LoggerConfiguration
-) -> Logger: ...
+def register_kr_logger(name: str, *, set_as_default: bool = False, logger_config: LoggerConfiguration) -> Logger: ...
 @overload
-def register_kr_logger(
-    name: str, *, set_as_default: bool = False
-) -> Pending[LoggerConfiguration, Logger]: ...
+def register_kr_logger(name: str, *, set_as_default: bool = False) -> Pending[LoggerConfiguration, Logger]: ...
 def register_kr_logger(
     name: str, *, set_as_default: bool = False, logger_config: LoggerConfiguration | None = None
 ) -> Logger | Pending[LoggerConfiguration, Logger]:
@@ -279,7 +273,8 @@ def close_kr_logger(
     """
     if logger is None and logger_name is None and not default_logger:
         logging.close_all_loggers()
-    chosen = [logger] if isinstance(logger, Logger) else [*(logger or ())]
-    names = [logger_name] if isinstance(logger_name, str) else [*(logger_name or ())]
-    for target in [*chosen, *names, *([logging.default_logger] if default_logger else [])]:
+    targets: list[Logger | str] = [logger] if isinstance(logger, Logger) else [*(logger or ())]
+    targets += [logger_name] if isinstance(logger_name, str) else (logger_name or ())
+    targets += [logging.default_logger] if default_logger else []
+    for target in targets:
         logging.close_logger(target)

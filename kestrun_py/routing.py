@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from bisect import insort
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from typing import Any
@@ -86,22 +88,36 @@ class _Entry:
         self.template = template
         self.routes: dict[str, list[tuple[frozenset[str], web.ResourceRoute]]] = {}
 
-    def find(self, method: str, host: str) -> web.ResourceRoute | None:
+    def find(self, method: str, request: web.Request) -> web.ResourceRoute | None:
         for hosts, route in self.routes.get(method, ()):
-            if not hosts or host.casefold() in hosts:
+            if not hosts or _host_of(request) in hosts:
                 return route
-        return self.find("GET", host) if method == "HEAD" else None
+        return self.find("GET", request) if method == "HEAD" else None
 
-    def allowed(self, host: str) -> set[str]:
-        methods = {method for method in self.routes if self.find(method, host) is not None}
+    def allowed(self, request: web.Request) -> set[str]:
+        methods = {method for method in self.routes if self.find(method, request) is not None}
         return methods | {"HEAD"} if "GET" in methods else methods
+
+
+def _path_of(request: web.Request) -> str:
+    """The path, unescaped but for ``%2F``: as in ASP.NET Core an escaped slash does not separate segments."""
+    path = request.rel_url.path_safe
+    return path.replace("%25", "%") if "%25" in path else path
+
+
+def _host_of(request: web.Request) -> str:
+    """The Host header with its port: the scheme's own may be left out of it."""
+    host = request.host.lower()
+    has_port = host.rpartition("]")[2].rpartition(":")[1]
+    return host if has_port else f"{host}:{443 if request.secure else 80}"
 
 
 class RouteTable(web.AbstractResource):
     """All routes of a host, as one resource of aiohttp's router.
 
     It finds a route by ASP.NET Core's rules, which are not aiohttp's: case does not matter, nor does a slash at the
-    end, and the most specific template wins whatever the order in which routes were added.
+    end, and the most specific template wins whatever the order in which routes were added. Routes may be added while
+    it serves, from any thread.
     """
 
     def __init__(self) -> None:
@@ -109,44 +125,56 @@ class RouteTable(web.AbstractResource):
         self._literal: dict[str, _Entry] = {}
         self._templates: dict[str, _Entry] = {}
         self._ordered: list[_Entry] = []
+        self._mapped: set[tuple[str, HttpVerb]] = set()
+        self.adding = threading.Lock()
 
     def add(
         self, template: PathTemplate, verbs: Sequence[HttpVerb], handler: Handler, hosts: Iterable[str] = ()
     ) -> None:
-        """Adds a route; `hosts` are the Host headers it answers to, all of them if empty."""
-        entries = self._literal if template.is_literal else self._templates
-        entry = entries.get(template.key)
-        if entry is None:
-            entry = entries[template.key] = _Entry(template)
-            self._ordered = sorted(self._templates.values(), key=lambda entry: entry.template.precedence)
-        names = frozenset(host.casefold() for host in hosts)
+        """Adds a route; `hosts` are the Host headers it answers to, all of them if empty.
+
+        The caller holds `adding`, from before it asked whether the route is there.
+        """
+        names = frozenset(host.lower() for host in hosts)
+        entry = self._entry(template)
         for verb in verbs:
             route = web.ResourceRoute(verb.value, handler, self)
             entry.routes.setdefault(verb.value, []).append((names, route))
+            self._mapped.add((template.key, verb))
 
     def has(self, template: PathTemplate, verb: HttpVerb) -> bool:
         """Whether a route with this verb and an equivalent template exists."""
-        entries = self._literal if template.is_literal else self._templates
-        return template.key in entries and verb.value in entries[template.key].routes
+        return (template.key, verb) in self._mapped
+
+    def _entry(self, template: PathTemplate) -> _Entry:
+        if template.is_literal:
+            return self._literal.setdefault(template.key, _Entry(template))
+        entry = self._templates.get(template.text)
+        if entry is None:
+            entry = self._templates[template.text] = _Entry(template)
+            ordered = self._ordered.copy()  # a request may be looking through the present one
+            insort(ordered, entry, key=lambda entry: entry.template.precedence)
+            self._ordered = ordered
+        return entry
 
     async def resolve(self, request: web.Request) -> tuple[web.UrlMappingMatchInfo | None, set[str]]:
-        path, host = request.path, request.host
-        folded = path.casefold()
+        path = _path_of(request)
         allowed: set[str] = set()
-        entry = self._literal.get(folded) or self._literal.get(folded.rstrip("/") or "/")
+        folded = path.lower()
+        entry = self._literal.get(folded) or self._literal.get(folded.removesuffix("/"))
         if entry is not None:
-            route = entry.find(request.method, host)
+            route = entry.find(request.method, request)
             if route is not None:
                 return web.UrlMappingMatchInfo({}, route), allowed
-            allowed |= entry.allowed(host)
+            allowed |= entry.allowed(request)
         for entry in self._ordered:
             values = entry.template.match(path)
             if values is None:
                 continue
-            route = entry.find(request.method, host)
+            route = entry.find(request.method, request)
             if route is not None:
-                return web.UrlMappingMatchInfo(dict(values), route), allowed
-            allowed |= entry.allowed(host)
+                return web.UrlMappingMatchInfo(values, route), allowed
+            allowed |= entry.allowed(request)
         return None, allowed
 
     # What aiohttp's router asks of any resource
@@ -172,6 +200,5 @@ class RouteTable(web.AbstractResource):
 
     def __iter__(self) -> Iterator[web.AbstractRoute]:
         for entry in (*self._literal.values(), *self._templates.values()):
-            for routes in entry.routes.values():
-                for _, route in routes:
-                    yield route
+            for routes in [*entry.routes.values()]:
+                yield from [route for _, route in routes]

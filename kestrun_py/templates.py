@@ -6,8 +6,9 @@ Literal parts match in any case, and a slash at the end does not matter.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
+from typing import Final, NamedTuple
 
 from kestrun_py.errors import ArgumentError
 
@@ -16,12 +17,13 @@ __all__ = ["PathTemplate"]
 Check = Callable[[str], bool]
 
 _PARAMETER: Final = re.compile(
-    r"(?P<star>\*{0,2})(?P<name>[^\W\d]\w*)(?P<constraints>(?::[^:=?(]+(?:\([^)]*\))?)*)"
+    r"(?P<star>\*{0,2})(?P<name>[^*/{}:=?()\s][^/{}:=?()]*)(?P<constraints>(?::[^:=?(]+(?:\([^)]*\))?)*)"
     r"(?:(?P<optional>\?)|=(?P<default>.*))?"
 )
 _CONSTRAINT: Final = re.compile(r":(?P<name>[^:(]+)(?:\((?P<argument>[^)]*)\))?")
 _TOKEN: Final = re.compile(r"\{([^{}]*)\}")
 
+_INTEGER: Final = r"[+-]?[0-9]{1,20}"
 _PATTERNS: Final[dict[str, str]] = {
     "alpha": r"[A-Za-z]+",
     "bool": r"(?i:true|false)",
@@ -30,8 +32,8 @@ _PATTERNS: Final[dict[str, str]] = {
     "double": r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?",
     "float": r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?",
     "guid": r"\{?[0-9A-Fa-f]{8}-?(?:[0-9A-Fa-f]{4}-?){3}[0-9A-Fa-f]{12}\}?",
-    "int": r"[+-]?\d+",
-    "long": r"[+-]?\d+",
+    "int": _INTEGER,
+    "long": _INTEGER,
 }
 
 
@@ -44,7 +46,7 @@ class PathTemplate:
     Attributes:
         text: The template as given.
         key: What is equal for templates that match the same paths.
-        is_literal: Whether it has no parameters, so that `key` is the only path (folded) it matches.
+        is_literal: Whether it has no parameters, so that `key` is the only path (in lower case) it matches.
         precedence: Templates with smaller values are more specific and are tried first.
 
     Raises:
@@ -52,107 +54,115 @@ class PathTemplate:
     """
 
     def __init__(self, text: str) -> None:
-        if not text.startswith("/"):
+        if not isinstance(text, str) or not text.startswith("/"):
             raise ArgumentError(f"A route pattern starts with '/'; {text!r} does not.")
         self.text = text
-        self._checks: dict[str, list[Check]] = {}
+        self._names: list[str] = []
+        self._checks: list[tuple[str, Check]] = []
         self._defaults: dict[str, str] = {}
-        segments = [segment for segment in text.split("/") if segment]
-        ranks: list[int] = []
-        parts: list[str] = []
-        keys: list[str] = []
-        for index, segment in enumerate(segments):
-            part, key, rank = self._segment(segment, is_last=index == len(segments) - 1)
-            parts.append(part)
-            keys.append(key)
-            ranks.append(rank)
-        self.is_literal = not any(ranks)
-        self.key = "/" + "/".join(keys)
-        self.precedence = tuple(ranks)
-        self._regex = re.compile("".join(parts) + "/?", re.IGNORECASE)
+        parts = text[1:].split("/")
+        segments = [self._segment(part) for part in (parts if parts[-1] else parts[:-1])]
+        if any(segment.is_rest for segment in segments[:-1]):
+            raise self._malformed("a catch-all parameter must be the last segment")
+        self.key = "/" + "/".join(segment.key for segment in segments)
+        self.precedence = tuple(segment.rank for segment in segments)
+        self.is_literal = not any(self.precedence)
+        self._regex = re.compile(_join(segments), re.IGNORECASE | re.DOTALL)
 
-    def match(self, path: str) -> Mapping[str, str] | None:
+    def match(self, path: str) -> dict[str, str] | None:
         """Returns the values of the parameters if the path matches, else None."""
         found = self._regex.fullmatch(path)
         if found is None:
             return None
-        values = self._defaults | {name: value for name, value in found.groupdict().items() if value}
-        for name, checks in self._checks.items():
-            if name in values and not all(check(values[name]) for check in checks):
-                return None
-        return values
+        values = dict(self._defaults)
+        values.update((name, value) for name, value in zip(self._names, found.groups(), strict=True) if value)
+        if all(check(values[name]) for name, check in self._checks if name in values):
+            return values
+        return None
 
-    def _segment(self, segment: str, *, is_last: bool) -> tuple[str, str, int]:
-        """Returns a segment's regular expression, its part of the key, and its rank (0 is a literal)."""
-        pieces = _TOKEN.split(segment)
-        if "{" in "".join(pieces[::2]) or "}" in "".join(pieces[::2]):
-            raise self._malformed(f"the braces of {segment!r} do not match")
+    def _segment(self, text: str) -> _Segment:
+        pieces = _TOKEN.split(text)
+        literals = pieces[::2]
+        if not text:
+            raise self._malformed("two slashes follow each other")
+        if "?" in "".join(literals):
+            raise self._malformed("'?' begins a query, which is no part of a path")
+        if "{" in "".join(literals) or "}" in "".join(literals):
+            raise self._malformed(f"the braces of {text!r} do not match")
         if len(pieces) == 1:
-            return f"/{re.escape(segment)}", segment.casefold(), 0
-        if len(pieces) == 3 and not pieces[0] and not pieces[2]:
-            return self._whole_segment(pieces[1], is_last=is_last)
+            return _Segment(re.escape(text), text.lower(), 0)
+        if pieces[0] == pieces[-1] == "" and len(pieces) == 3:
+            return self._parameter(pieces[1])
+        if "" in literals[1:-1]:
+            raise self._malformed(f"text must separate the parameters of {text!r}")
         regex, key = "", ""
-        for index, piece in enumerate(pieces):
-            if index % 2 == 0:
-                regex += re.escape(piece)
-                key += piece.casefold()
-            else:
-                name, constrained, star, optional = self._parameter(piece)
-                if star or optional:
-                    raise self._malformed(f"{{{piece}}} must be a segment of its own")
-                regex += f"(?P<{name}>[^/]+?)"
-                key += "{:}" if constrained else "{}"
-        return f"/{regex}", key, 1
+        for literal, parameter in zip_longest(literals, pieces[1::2]):
+            regex, key = regex + re.escape(literal), key + literal.lower()
+            if parameter is not None:
+                part = self._parameter(parameter)
+                if part.is_optional:
+                    raise self._malformed(f"{{{parameter}}} must be a segment of its own")
+                regex, key = regex + part.regex, key + part.key
+        return _Segment(regex, key, 1)
 
-    def _whole_segment(self, text: str, *, is_last: bool) -> tuple[str, str, int]:
-        name, constrained, star, optional = self._parameter(text)
-        if (star or optional) and not is_last:
-            raise self._malformed(f"{{{text}}} must be the last segment")
-        if star:
-            return f"(?:/(?P<{name}>.*))?", "{*}", 4 if constrained else 5
-        if optional:
-            return f"(?:/(?P<{name}>[^/]+))?", "{?}", 2 if constrained else 3
-        key = f"{{{text.partition(':')[2]}}}" if constrained else "{}"
-        return f"/(?P<{name}>[^/]+)", key, 2 if constrained else 3
-
-    def _parameter(self, text: str) -> tuple[str, bool, bool, bool]:
-        """Takes in a parameter: its name, and whether it is constrained, a catch-all, optional."""
+    def _parameter(self, text: str) -> _Segment:
+        """Takes in a parameter, and returns it as a segment of its own."""
         found = _PARAMETER.fullmatch(text)
         if found is None:
             raise self._malformed(f"{{{text}}} is no parameter: {{name}}, {{name:int}}, {{name?}}, {{*rest}}")
-        name = found["name"]
-        if name in self._checks:
+        name, constraints, is_rest = found["name"], found["constraints"], bool(found["star"])
+        if name.lower() in map(str.lower, self._names):
             raise self._malformed(f"the parameter {name!r} appears twice")
-        self._checks[name] = [
-            self._check(constraint["name"], constraint["argument"])
-            for constraint in _CONSTRAINT.finditer(found["constraints"])
-        ]
+        self._names.append(name)
+        for constraint in _CONSTRAINT.finditer(constraints):
+            self._checks.append((name, self._check(constraint["name"].lower(), constraint["argument"])))
         if found["default"] is not None:
             self._defaults[name] = found["default"]
-        optional = found["optional"] is not None or found["default"] is not None
-        return name, bool(found["constraints"]), bool(found["star"]), optional
+        is_optional = is_rest or found["optional"] is not None or found["default"] is not None
+        rank = (5 if is_rest else 3) - bool(constraints)
+        key = f"{{{'*' if is_rest else '?' if is_optional else ''}{constraints}}}"
+        return _Segment("(.*)" if is_rest else "([^/]+)", key, rank, is_optional, is_rest)
 
     def _check(self, name: str, argument: str | None) -> Check:
         if argument is None and name in _PATTERNS:
-            pattern = re.compile(_PATTERNS[name])
+            pattern = re.compile(_PATTERNS[name], re.ASCII)
             if name in ("int", "long"):
                 limit = 2 ** (31 if name == "int" else 63)
                 return lambda value: pattern.fullmatch(value) is not None and -limit <= int(value) < limit
             return lambda value: pattern.fullmatch(value) is not None
         if argument is None and name == "required":
             return bool
-        if argument is not None:
-            if name == "regex":
+        try:
+            if argument is not None and name == "regex":
                 expression = re.compile(argument, re.IGNORECASE)
                 return lambda value: expression.search(value) is not None
-            try:
+            if argument is not None:
                 return _numeric_check(name, [int(number) for number in argument.split(",")])
-            except (KeyError, ValueError, TypeError):
-                pass
+        except (KeyError, ValueError, re.error):
+            pass
         raise self._malformed(f"the constraint {name!r} is not known, or its arguments are wrong")
 
     def _malformed(self, why: str) -> ArgumentError:
         return ArgumentError(f"The route pattern {self.text!r} is malformed: {why}.")
+
+
+class _Segment(NamedTuple):
+    """A part of a template between slashes: what it matches, and how specific it is (rank 0 is a literal)."""
+
+    regex: str
+    key: str
+    rank: int
+    is_optional: bool = False
+    is_rest: bool = False
+
+
+def _join(segments: Sequence[_Segment]) -> str:
+    """The expression of a whole path. Optional segments may be left out as long as nothing comes after them."""
+    pattern, at_end = "", True
+    for segment in reversed(segments):
+        at_end = at_end and segment.is_optional
+        pattern = f"(?:/{segment.regex}{pattern})?" if at_end else f"/{segment.regex}{pattern}"
+    return f"{pattern}/?"
 
 
 def _numeric_check(name: str, numbers: list[int]) -> Check:
@@ -170,4 +180,4 @@ def _numeric_check(name: str, numbers: list[int]) -> Check:
 
 
 def _is_integer(value: str) -> bool:
-    return re.fullmatch(_PATTERNS["long"], value) is not None and len(value) <= 20
+    return re.fullmatch(_INTEGER, value) is not None

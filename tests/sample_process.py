@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import random
 import signal
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,6 +20,11 @@ import aiohttp
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples"
+
+# Key rings of the user's own are left alone.
+_DATA_HOME = tempfile.TemporaryDirectory(prefix="kestrun-tests-")
+atexit.register(_DATA_HOME.cleanup)
+
 KESTRUN = [sys.executable, "-P", "-m", "kestrun_py.cli"]
 
 
@@ -56,7 +62,8 @@ def environment(**variables: str) -> dict[str, str]:
         "KESTRUN_WORKER",
     }
     kept = {name: value for name, value in os.environ.items() if name not in without}
-    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **variables}
+    own = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "XDG_DATA_HOME": _DATA_HOME.name}
+    return {**kept, **own, **variables}
 
 
 class Running:
@@ -69,17 +76,22 @@ class Running:
     """
 
     def __init__(
-        self, command: Sequence[str | Path], *ports: int, folder: Path = ROOT, **variables: str
+        self,
+        command: Sequence[str | Path],
+        *ports: int,
+        folder: Path = ROOT,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self.port = ports[0]
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
         self.process = subprocess.Popen(
-            command, env=environment(**variables), cwd=folder, stdout=self._log, stderr=subprocess.STDOUT
+            command, env=environment(**variables or {}), cwd=folder, stdout=self._log, stderr=subprocess.STDOUT
         )
         try:
             until(lambda: self._is_up(ports))
         except BaseException:
             self.stop(signal.SIGKILL)
+            self._log.close()
             raise
 
     def _is_up(self, ports: Sequence[int]) -> bool:
@@ -112,14 +124,11 @@ class Running:
 def run_sample(name: str, *arguments: str, ports: Sequence[int] = (), **variables: str) -> Running:
     """Starts ``python samples/name --port N arguments`` on `ports` or on a free one."""
     ports = ports or [free_port()]
-    command = [sys.executable, SAMPLES / name, "--port", str(ports[0]), *arguments]
-    return Running(command, *ports, **variables)
+    command = [sys.executable, str(SAMPLES / name), "--port", str(ports[0]), *arguments]
+    return Running(command, *ports, variables=variables)
 
 
-class Client(aiohttp.ClientSession):
-    """One client with a cookie jar, which takes any certificate."""
-
-    def __init__(self, base_url: str) -> None:
-        super().__init__(
-            base_url, connector=aiohttp.TCPConnector(ssl=False), cookie_jar=aiohttp.CookieJar(unsafe=True)
-        )
+def new_client(base_url: str) -> aiohttp.ClientSession:
+    """One client with a cookie jar, which takes any certificate; to be called inside an event loop."""
+    connector = aiohttp.TCPConnector(ssl=False)
+    return aiohttp.ClientSession(base_url, connector=connector, cookie_jar=aiohttp.CookieJar(unsafe=True))

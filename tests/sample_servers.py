@@ -35,7 +35,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    """The connection string of a PostgreSQL server; it does not run as root, so as its own user where we are."""
+    """The connection string of a PostgreSQL server. It refuses to run as root, so root runs it as its user."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     initdb = found[-1] if found else shutil.which("initdb")
     if initdb is None:
@@ -70,7 +70,7 @@ def postgres_server() -> Iterator[str]:
             cwd=folder,
             stderr=subprocess.DEVNULL,
         )
-        ready = [Path(initdb).with_name("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
+        ready = [str(Path(initdb).with_name("pg_isready")), "-q", "-h", "127.0.0.1", "-p", str(port)]
         until(lambda: server.poll() is None and subprocess.run(ready).returncode == 0)
         yield f"Host=127.0.0.1;Port={port};Database=postgres;Username=kestrun"
         server.terminate()

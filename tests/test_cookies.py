@@ -61,9 +61,7 @@ class TestBuilder:
             ("samesite", "Lax", "no attribute 'samesite'"),
         ],
     )
-    def test_what_no_cookie_can_have_is_refused_when_it_is_set(
-        self, attribute: str, value: Any, text: str
-    ) -> None:
+    def test_what_no_cookie_can_have_is_refused_when_it_is_set(self, attribute: str, value: Any, text: str) -> None:
         cookie = session_cookie()
         with pytest.raises(ArgumentError) as caught:
             setattr(cookie, attribute, value)
@@ -102,9 +100,7 @@ class TestSetCookie:
 
     def test_nothing_that_is_not_asked_for(self) -> None:
         assert CookieBuilder(name="a").set_cookie_header("", is_https=False) == "a=; path=/"
-        assert (
-            CookieBuilder(name="a", domain="").set_cookie_header("", is_https=False) == "a=; domain=; path=/"
-        )
+        assert CookieBuilder(name="a", domain="").set_cookie_header("", is_https=False) == "a=; domain=; path=/"
 
     def test_escaping(self) -> None:
         header = CookieBuilder(name="a").set_cookie_header("aZ0-._~ ;,é\r\n\ud800", is_https=False)

@@ -269,17 +269,13 @@ class TestLogger:
 
     def test_sinks_have_their_own_level(self) -> None:
         all_events, errors = ListSink(LogLevel.DEBUG), ListSink(LogLevel.ERROR)
-        logger = (
-            LoggerConfiguration().set_level("verbose").add_sink(all_events).add_sink(errors).create_logger()
-        )
+        logger = LoggerConfiguration().set_level("verbose").add_sink(all_events).add_sink(errors).create_logger()
         assert not logger.is_enabled(LogLevel.VERBOSE)
         logger.debug("a")
         logger.error("b")
         assert (len(all_events.lines), len(errors.lines)) == (2, 1)
 
-    def test_the_default_level_is_information_and_without_a_sink_nothing_is_enabled(
-        self, sink: ListSink
-    ) -> None:
+    def test_the_default_level_is_information_and_without_a_sink_nothing_is_enabled(self, sink: ListSink) -> None:
         assert not LoggerConfiguration().create_logger().is_enabled(LogLevel.FATAL)
         logger = LoggerConfiguration().add_sink(sink).create_logger()
         assert logger.is_enabled(LogLevel.INFORMATION)
@@ -324,9 +320,7 @@ class TestLogger:
 
     def test_threads_do_not_mix_lines(self, tmp_path: Path) -> None:
         path = tmp_path / "log.txt"
-        logger = (
-            LoggerConfiguration().add_file_sink(path, output_template="{Message:lj}{NewLine}").create_logger()
-        )
+        logger = LoggerConfiguration().add_file_sink(path, output_template="{Message:lj}{NewLine}").create_logger()
 
         def write(number: int) -> None:
             for i in range(50):
@@ -381,9 +375,7 @@ class TestStructlog:
     def test_a_processor_that_fails_is_no_ones_problem(
         self, sink: ListSink, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        def broken(
-            logger: Any, method: str, record: structlog.typing.EventDict
-        ) -> structlog.typing.EventDict:
+        def broken(logger: Any, method: str, record: structlog.typing.EventDict) -> structlog.typing.EventDict:
             raise KeyError("x")
 
         LoggerConfiguration().add_sink(sink).add_processor(broken).create_logger("app").error("a")
@@ -391,19 +383,14 @@ class TestStructlog:
 
     def test_a_processor_may_render_the_exception(self, sink: ListSink) -> None:
         logger = (
-            LoggerConfiguration()
-            .add_sink(sink)
-            .add_processor(structlog.processors.format_exc_info)
-            .create_logger()
+            LoggerConfiguration().add_sink(sink).add_processor(structlog.processors.format_exc_info).create_logger()
         )
         logger.error("a", exception=ValueError("bad"))
         assert sink.lines == ["ERR a\nValueError: bad\n"]
 
     def test_a_structlog_logger_of_the_user(self) -> None:
         capture = structlog.testing.CapturingLogger()
-        chain = structlog.wrap_logger(capture, processors=[], wrapper_class=structlog.BoundLogger).bind(
-            app="shop"
-        )
+        chain = structlog.wrap_logger(capture, processors=[], wrapper_class=structlog.BoundLogger).bind(app="shop")
         logger = Logger(chain, name="own", minimum_level=LogLevel.DEBUG)
         error = ValueError("bad")
         logger.verbose("no")
@@ -452,9 +439,7 @@ class TestConsole:
     def test_what_the_console_cannot_show_is_escaped(self, monkeypatch: pytest.MonkeyPatch) -> None:
         buffer = io.BytesIO()
         monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(buffer, encoding="ascii"))
-        LoggerConfiguration().add_console_sink(output_template="{Message:lj}").create_logger().error(
-            "{A}", "é\ud800"
-        )
+        LoggerConfiguration().add_console_sink(output_template="{Message:lj}").create_logger().error("{A}", "é\ud800")
         assert buffer.getvalue() == b"\\xe9\\ud800"
 
     @pytest.mark.parametrize("stream", [None, "closed"])
@@ -467,11 +452,7 @@ class TestConsole:
 
 
 def file_logger(path: Path, **options: Any) -> Logger:
-    return (
-        LoggerConfiguration()
-        .add_file_sink(path, output_template="{Message:lj}{NewLine}", **options)
-        .create_logger()
-    )
+    return LoggerConfiguration().add_file_sink(path, output_template="{Message:lj}{NewLine}", **options).create_logger()
 
 
 def event_at(moment: datetime, text: str = "x") -> LogEvent:
@@ -524,9 +505,7 @@ class TestFiles:
         assert [path.name for path in tmp_path.iterdir()] == [name]
 
     def test_rolls_with_the_period_and_never_back(self, tmp_path: Path) -> None:
-        sink = FileSink(
-            tmp_path / "a.log", formatter=lambda e: e.message, rolling_interval=RollingInterval.DAY
-        )
+        sink = FileSink(tmp_path / "a.log", formatter=lambda e: e.message, rolling_interval=RollingInterval.DAY)
         sink.emit(event_at(MOMENT, "1"))
         sink.emit(event_at(MOMENT + timedelta(days=1), "2"))
         sink.emit(event_at(MOMENT, "3"))
@@ -557,9 +536,7 @@ class TestFiles:
             "a_003.log": "4",
         }
 
-    def test_a_full_file_drops_events_and_says_so(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_a_full_file_drops_events_and_says_so(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         logger = file_logger(tmp_path / "a.log", file_size_limit_bytes=4)
         for text in ("1234567", "gone", "gone"):
             logger.error(text)
@@ -722,9 +699,7 @@ class TestRegistry:
             configuration.create_logger()
 
     def test_bad_level(self) -> None:
-        with pytest.raises(
-            ArgumentError, match="level: 'Loud' is not one of Verbose, Debug, Information, Warning"
-        ):
+        with pytest.raises(ArgumentError, match="level: 'Loud' is not one of Verbose, Debug, Information, Warning"):
             LoggerConfiguration().set_level("Loud")
 
 

@@ -75,9 +75,7 @@ def test_bad_text_names_the_argument_and_the_forms(text: str) -> None:
 
 @pytest.mark.parametrize("value", [True, None, [], b"20", object()])
 def test_other_types_are_refused(value: Any) -> None:
-    with pytest.raises(
-        ArgumentError, match=f"max_age: cannot convert a value of type {type(value).__name__}"
-    ):
+    with pytest.raises(ArgumentError, match=f"max_age: cannot convert a value of type {type(value).__name__}"):
         to_seconds(value, "max_age")
 
 

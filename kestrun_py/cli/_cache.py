@@ -11,9 +11,15 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from kestrun_py.caching import DistributedCache
+from kestrun_py.caching import DistributedCache, sql
 from kestrun_py.caching.redis import RedisCache
-from kestrun_py.caching.sql import PostgresDialect, SqlCache, SqlDialect, SqlServerDialect
+from kestrun_py.caching.sql import (
+    PostgresDialect,
+    SqlCache,
+    SqlDialect,
+    SqlServerDialect,
+    create_table_script,
+)
 from kestrun_py.cli._run import SCRIPT
 from kestrun_py.cli._script import load_host
 from kestrun_py.errors import CacheError, KestrunError
@@ -26,26 +32,16 @@ _DIALECTS: Final[dict[str, type[SqlDialect]]] = {"sqlserver": SqlServerDialect, 
 _PROBE_LIFE: Final = 60
 
 
-def _sql_options(required: bool) -> Callable[[_F], _F]:
+def _sql_options(function: _F) -> _F:
     options = [
-        click.option("--connection-string", required=required, help="ADO.NET or ODBC text, or a URL."),
+        click.option("--connection-string", help="ADO.NET or ODBC text, or a URL."),
         click.option("--schema", help="The table's schema; dbo, or public in PostgreSQL."),
         click.option("--table", default="Sessions", show_default=True, help="The table's name."),
-        click.option(
-            "--dialect",
-            type=click.Choice(list(_DIALECTS)),
-            default="sqlserver",
-            show_default=True,
-            help="The database.",
-        ),
+        click.option("--dialect", type=click.Choice(list(_DIALECTS)), default="sqlserver", show_default=True),
     ]
-
-    def decorate(function: _F) -> _F:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 @click.group
@@ -56,12 +52,10 @@ def cache() -> None:
 @cache.command
 @click.option("--redis", help="StackExchange.Redis text or a redis:// URL.")
 @click.option("--instance-name", default="", help="What every key begins with in Redis.")
-@_sql_options(required=False)
+@_sql_options
 @click.option("--file", type=SCRIPT, help="A host script: its cache is asked.")
-def ping(
-    redis: str | None, instance_name: str, connection_string: str | None, file: Path | None, **table: Any
-) -> None:
-    """Asks a cache who it is, and writes, reads and deletes an entry. The exit code is 0 if all went well, else 1."""
+def ping(redis: str | None, instance_name: str, connection_string: str | None, file: Path | None, **table: Any) -> None:
+    """Asks a cache who it is, and writes, reads and removes an entry. Exit code 0 if all went well, else 1."""
     if (redis is not None) + (connection_string is not None) + (file is not None) != 1:
         raise click.UsageError("Give one of --redis, --connection-string and --file.")
     with _messages():
@@ -77,17 +71,21 @@ def ping(
 
 
 @cache.command("create-table")
-@_sql_options(required=True)
+@_sql_options
 @click.option("--script", is_flag=True, help="Print the statements instead of running them.")
-def create_table(connection_string: str, script: bool, **table: Any) -> None:
-    """Makes the tables of a SQL cache, for sessions and for the key ring; exit code 1 if they exist."""
+def create_table(connection_string: str | None, schema: str | None, table: str, dialect: str, script: bool) -> None:
+    """Makes the tables for sessions and for the key ring; exit code 1 if the table is there already."""
+    chosen = _DIALECTS[dialect]()
+    schema = schema or chosen.default_schema
     with _messages():
-        made = _sql_cache(connection_string, **table)
         if script:
-            click.echo(made.creation_script(), nl=False)
-            return
-        asyncio.run(_create(made))
-    click.echo(f"Made the table {made.table}.")
+            click.echo(create_table_script(chosen, schema, table), nl=False)
+        elif connection_string is None:
+            raise click.UsageError("Give --connection-string, or --script to print the statements.")
+        else:
+            made = sql.create_table(connection_string, schema_name=schema, table_name=table, dialect=chosen)
+            asyncio.run(made)
+            click.echo(f"The table {schema}.{table} is made.")
 
 
 @contextlib.contextmanager
@@ -108,9 +106,7 @@ def _cache_of(script: Path) -> DistributedCache:
 
 def _sql_cache(connection_string: str, schema: str | None, table: str, dialect: str) -> SqlCache:
     chosen = _DIALECTS[dialect]()
-    return SqlCache(
-        connection_string, schema_name=schema or chosen.default_schema, table_name=table, dialect=chosen
-    )
+    return SqlCache(connection_string, schema_name=schema or chosen.default_schema, table_name=table, dialect=chosen)
 
 
 async def _ask(cache: DistributedCache) -> dict[str, str]:
@@ -132,10 +128,3 @@ async def _ask(cache: DistributedCache) -> dict[str, str]:
         **status.details,
         "probe": "written, read, removed",
     }
-
-
-async def _create(cache: SqlCache) -> None:
-    try:
-        await cache.create_table()
-    finally:
-        await cache.close()

@@ -35,11 +35,8 @@ def run_script(script: Path, arguments: Sequence[str], port: int | None = None) 
         os.environ["PORT"] = str(port)
     try:
         _execute(script, arguments)
-    except KestrunError as error:
-        click.echo(f"kestrun: {error}{_place(error, script)}", err=True)
-        return 1
     except Exception as error:
-        click.echo(_own_traceback(error, script), err=True, nl=False)
+        _show(error, script)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -56,8 +53,7 @@ class _Reached(BaseException):
 def load_host(script: Path) -> KestrunHost:
     """Runs a script up to where it would start to serve, and returns the host that it would start.
 
-    Raises:
-        KestrunError: The script makes no host.
+    An error of the script is shown as `run_script` shows it, and ends the program with code 1.
     """
 
     def stop_here(host: KestrunHost, *_: object, **__: object) -> NoReturn:
@@ -66,15 +62,26 @@ def load_host(script: Path) -> KestrunHost:
     with patch.multiple(KestrunHost, run=stop_here, start=stop_here):
         try:
             _execute(script, ())
+            host = resolve_host()
         except _Reached as reached:
-            return reached.host.enable_configuration()
-    return resolve_host().enable_configuration()
+            host = reached.host
+        except Exception as error:
+            _show(error, script)
+            sys.exit(1)
+    return host.enable_configuration()
 
 
 def _execute(script: Path, arguments: Sequence[str]) -> None:
     sys.argv = [str(script), *arguments]
-    sys.path[0:1] = [str(script.parent.resolve())]
+    sys.path.insert(0, str(script.parent.resolve()))
     runpy.run_path(str(script), run_name="__main__")
+
+
+def _show(error: Exception, script: Path) -> None:
+    if isinstance(error, KestrunError):
+        click.echo(f"kestrun: {error}{_place(error, script)}", err=True)
+    else:
+        click.echo(_own_traceback(error, script), err=True, nl=False)
 
 
 def _own_frames(error: BaseException, script: Path) -> traceback.StackSummary:

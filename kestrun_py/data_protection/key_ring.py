@@ -168,15 +168,11 @@ class KeyRing:
             self._task = None
 
     def _fail(self, error: Exception) -> None:
-        reason = (
-            "there was no answer in time" if isinstance(error, TimeoutError) else str(error) or repr(error)
-        )
+        reason = "there was no answer in time" if isinstance(error, TimeoutError) else str(error) or repr(error)
         self._failure = KeyRingError(f"The key ring in {self._repository} cannot be used: {reason}")
         self._failed_at = self._now()
         self._refresh_at = self._failed_at + _AFTER_FAILED_REFRESH
-        self._logger.error(
-            "The key ring in {Repository} was not loaded", str(self._repository), exception=error
-        )
+        self._logger.error("The key ring in {Repository} was not loaded", str(self._repository), exception=error)
 
     def _succeed(self, keys: KeySet, refresh_at: datetime) -> None:
         self._failure = self._failed_at = None
@@ -214,14 +210,10 @@ class KeyRing:
 
     def _key_set(self, keys: tuple[Key, ...], default: Key | None) -> KeySet:
         if default is None:
-            raise KeyRingError(
-                "It holds no key that can protect and is used read-only; the owner must add one."
-            )
+            raise KeyRingError("It holds no key that can protect and is used read-only; the owner must add one.")
         return KeySet({key.id: key for key in keys}, default)
 
-    async def _add_key(
-        self, elements: KeyElements, count: int, now: datetime, activation: datetime
-    ) -> Key | None:
+    async def _add_key(self, elements: KeyElements, count: int, now: datetime, activation: datetime) -> Key | None:
         """Adds a key to the repository; None when somebody else changed it since it was read."""
         if elements.revoked_before is not None and elements.revoked_before > now:
             raise KeyRingError(

@@ -114,9 +114,7 @@ def read_elements(elements: Sequence[str], logger: Logger = default_logger) -> K
             else:
                 revoked_before = max(date, revoked_before or date)
         else:
-            logger.warning(
-                "The key ring holds an element {Element} that is neither key nor revocation", root.tag
-            )
+            logger.warning("The key ring holds an element {Element} that is neither key nor revocation", root.tag)
     for unknown in revoked - keys.keys():
         logger.warning("The key ring revokes the key {KeyId}, which it does not hold", str(unknown))
     return KeyElements(tuple(_revoke(key, revoked, revoked_before) for key in keys.values()), revoked_before)

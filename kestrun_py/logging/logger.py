@@ -37,9 +37,7 @@ class Logger:
         >>> logger.information("Order {Id} costs {Price:0.00}", 7, 12.5)
     """
 
-    def __init__(
-        self, structlog_logger: Any, *, name: str = "", minimum_level: LogLevel = LogLevel.VERBOSE
-    ) -> None:
+    def __init__(self, structlog_logger: Any, *, name: str = "", minimum_level: LogLevel = LogLevel.VERBOSE) -> None:
         self._name = name
         self._structlog = structlog_logger
         self._methods: Sequence[str] = _STRUCTLOG_METHODS
@@ -69,9 +67,7 @@ class Logger:
         """Whether an event of that level would be written anywhere."""
         return level >= self._threshold
 
-    def write(
-        self, level: LogLevel, template: str, *values: object, exception: BaseException | None = None
-    ) -> None:
+    def write(self, level: LogLevel, template: str, *values: object, exception: BaseException | None = None) -> None:
         """Writes an event.
 
         Args:
@@ -118,9 +114,7 @@ class Logger:
         for sink in self._sinks:
             sink.close()
 
-    def _emit(
-        self, level: LogLevel, template: str, values: Sequence[object], exception: BaseException | None
-    ) -> None:
+    def _emit(self, level: LogLevel, template: str, values: Sequence[object], exception: BaseException | None) -> None:
         try:
             properties = bind(template, values)
             message = render(template, properties, "lj")

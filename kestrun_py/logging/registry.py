@@ -22,9 +22,7 @@ __all__ = [
 ]
 
 # until a script sets a default logger, errors are not invisible
-_fallback = sink_logger(
-    [ConsoleSink(standard_error_from_level=LogLevel.VERBOSE)], minimum_level=LogLevel.WARNING
-)
+_fallback = sink_logger([ConsoleSink(standard_error_from_level=LogLevel.VERBOSE)], minimum_level=LogLevel.WARNING)
 _lock = threading.RLock()
 _loggers: dict[str, Logger] = {}
 
@@ -51,9 +49,7 @@ class _DefaultLogger(Logger):
     def is_enabled(self, level: LogLevel) -> bool:
         return level >= self._target._threshold
 
-    def write(
-        self, level: LogLevel, template: str, *values: object, exception: BaseException | None = None
-    ) -> None:
+    def write(self, level: LogLevel, template: str, *values: object, exception: BaseException | None = None) -> None:
         self._target.write(level, template, *values, exception=exception)
 
     def close(self) -> None:

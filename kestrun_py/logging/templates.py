@@ -97,8 +97,7 @@ def bind(template: str, values: Sequence[object]) -> dict[str, object]:
 def render(template: str, properties: Mapping[str, object], style: str) -> str:
     """The message in a style: ``l`` leaves text unquoted, ``j`` writes values as JSON, ``lj`` does both."""
     return "".join(
-        part if isinstance(part, str) else _render_hole(part, properties, style)
-        for part in parse_template(template)
+        part if isinstance(part, str) else _render_hole(part, properties, style) for part in parse_template(template)
     )
 
 

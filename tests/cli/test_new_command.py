@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from sample_process import KESTRUN, Client, Running, environment, free_port
+from sample_process import KESTRUN, Running, environment, free_port, new_client
 
 from kestrun_py.cli import main
 
@@ -22,7 +22,7 @@ async def test_the_project_serves(tmp_path: Path) -> None:
     assert new(tmp_path / "shop")[0] == 0
     port = free_port()
     with Running([*KESTRUN, "run", "app.py", "--port", str(port)], port, folder=tmp_path / "shop") as app:
-        async with Client(f"http://127.0.0.1:{port}") as client:
+        async with new_client(f"http://127.0.0.1:{port}") as client:
             async with client.get("/hello") as response:
                 assert await response.text() == "Hello from shop!"
             for visits in (1, 2):

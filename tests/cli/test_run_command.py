@@ -14,7 +14,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from sample_process import KESTRUN, Client, Running, environment, free_port
+from sample_process import KESTRUN, Running, environment, free_port, new_client
 
 HOST = """
 import os
@@ -45,9 +45,7 @@ def host(folder: Path, *, word: str = "hello", cache: str = "", tls: str = "") -
     return script(folder, HOST.format(word=word, cache=cache, tls=tls))
 
 
-def run(
-    *arguments: str | Path, folder: Path | None = None, **variables: str
-) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str | Path, folder: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*KESTRUN, "run", *arguments],
         env=environment(**variables),
@@ -60,7 +58,7 @@ def run(
 
 async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 - what is waited for happens in other processes
             await asyncio.sleep(0.05)
 
 
@@ -111,18 +109,14 @@ def test_an_error_shows_the_scripts_lines_alone(tmp_path: Path) -> None:
     path = script(tmp_path, "def divide(a, b):\n    return a / b\n\n\ndivide(1, 0)\n")
     done = run(path)
     assert done.returncode == 1
-    assert done.stderr.startswith(
-        f'Traceback (most recent call last):\n  File "{path}", line 5, in <module>\n'
-    )
+    assert done.stderr.startswith(f'Traceback (most recent call last):\n  File "{path}", line 5, in <module>\n')
     assert done.stderr.endswith("ZeroDivisionError: division by zero\n")
     assert "kestrun_py" not in done.stderr
     assert "runpy" not in done.stderr
 
 
 def test_an_error_with_a_cause_shows_both(tmp_path: Path) -> None:
-    path = script(
-        tmp_path, "try:\n    1 / 0\nexcept ZeroDivisionError as error:\n    raise OSError('no') from error\n"
-    )
+    path = script(tmp_path, "try:\n    1 / 0\nexcept ZeroDivisionError as error:\n    raise OSError('no') from error\n")
     done = run(path)
     assert "ZeroDivisionError" in done.stderr
     assert done.stderr.endswith("OSError: no\n")
@@ -180,7 +174,7 @@ def test_a_signal_stops_it_with_code_0(tmp_path: Path, number: signal.Signals) -
 async def answer(port: int, path: str = "/", scheme: str = "http") -> dict[str, object]:
     """What a new connection is answered; nothing if nobody answers."""
     with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
-        async with Client(f"{scheme}://127.0.0.1:{port}") as client, client.get(path) as response:
+        async with new_client(f"{scheme}://127.0.0.1:{port}") as client, client.get(path) as response:
             body: dict[str, object] = await response.json()
             return body
     return {}
@@ -267,9 +261,7 @@ async def test_workers_present_one_certificate(tmp_path: Path) -> None:
             return len(seen) == 2
 
         await eventually(both_answer)
-        certificates = {
-            await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port)) for _ in range(10)
-        }
+        certificates = {await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port)) for _ in range(10)}
         assert len({*certificates, *seen.values()}) == 1
 
 
@@ -278,7 +270,7 @@ async def test_workers_share_sessions_in_redis(redis_url: str) -> None:
     samples = Path(__file__).parents[2] / "samples"
     command = [*KESTRUN, "run", samples / "19_2_sessions_redis.py", "--workers", "2"]
     with Running([*command, "--port", str(port), "--", "--redis", redis_url], port):
-        async with Client(f"https://127.0.0.1:{port}") as client:
+        async with new_client(f"https://127.0.0.1:{port}") as client:
             for counter in range(1, 21):
                 async with client.get("/session/counter", headers={"Connection": "close"}) as response:
                     assert (await response.json())["counter"] == counter

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from sample_process import KESTRUN, SAMPLES, Client, Running, environment, free_port
+from sample_process import KESTRUN, SAMPLES, Running, environment, free_port, new_client
 
 import kestrun_py
 from kestrun_py.cli import main
@@ -35,9 +35,7 @@ def test_every_sample_has_a_number_that_fits_its_file() -> None:
     samples = find_samples()
     assert {sample.path.name for sample in samples} == files
     for sample in samples:
-        assert sample.path.stem.startswith(
-            sample.number.replace(".", "_").replace("-", "_").split("_host")[0]
-        )
+        assert sample.path.stem.startswith(sample.number.replace(".", "_").replace("-", "_").split("_host")[0])
         assert len(sample.title) > 5
 
 
@@ -52,7 +50,7 @@ def test_an_unknown_number_is_answered_with_those_that_are_known() -> None:
 async def test_a_sample_runs_by_number_and_by_name(name: str, tmp_path: Path) -> None:
     port = free_port()
     with Running([*KESTRUN, "sample", name, "--port", str(port)], port, folder=tmp_path) as sample:
-        async with Client(f"http://127.0.0.1:{port}") as client, client.get("/hello") as response:
+        async with new_client(f"http://127.0.0.1:{port}") as client, client.get("/hello") as response:
             assert await response.text() == "Hello, World!"
         assert sample.stop() == 0
 

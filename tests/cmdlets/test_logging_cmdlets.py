@@ -100,9 +100,7 @@ class TestPipe:
             _ = "logger" | add_kr_sink_console()  # type: ignore[operator]
 
     def test_a_cmdlet_that_nothing_is_piped_into_says_so(self) -> None:
-        with pytest.warns(
-            RuntimeWarning, match="add_kr_sink_console did nothing: pipe a LoggerConfiguration into it"
-        ):
+        with pytest.warns(RuntimeWarning, match="add_kr_sink_console did nothing: pipe a LoggerConfiguration into it"):
             _drop(add_kr_sink_console())
 
     def test_a_pipe_takes_any_value_of_its_kind(self) -> None:

@@ -87,9 +87,7 @@ def test_round_trip(plaintext: bytes) -> None:
     assert PROTECTOR.unprotect(PROTECTOR.protect(plaintext)) == plaintext
 
 
-@pytest.mark.parametrize(
-    "purposes", [(), ("app",), ("SessionMiddleware", "app"), ("app", "SessionMiddleware", "x")]
-)
+@pytest.mark.parametrize("purposes", [(), ("app",), ("SessionMiddleware", "app"), ("app", "SessionMiddleware", "x")])
 def test_other_purposes_are_refused(purposes: tuple[str, ...]) -> None:
     with pytest.raises(DataProtectionError, match="another purpose"):
         make_protector(make_key(UUID(int=1)), *purposes).unprotect(PROTECTOR.protect(b"value"))
@@ -119,9 +117,7 @@ def test_a_newer_version_is_named() -> None:
 
 def test_an_unknown_key_is_named() -> None:
     with pytest.raises(UnknownKeyError, match=str(UUID(int=2))):
-        PROTECTOR.unprotect(
-            make_protector(make_key(UUID(int=2)), "app", "SessionMiddleware").protect(b"value")
-        )
+        PROTECTOR.unprotect(make_protector(make_key(UUID(int=2)), "app", "SessionMiddleware").protect(b"value"))
 
 
 def test_a_revoked_key_is_refused() -> None:

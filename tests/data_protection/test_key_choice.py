@@ -46,29 +46,17 @@ SUCCESSOR = key(11, -1, 2, 89)
         pytest.param([], None, None, 0, id="empty ring"),
         pytest.param([CURRENT], CURRENT, None, None, id="one good key"),
         pytest.param([CURRENT, OLDER], CURRENT, None, None, id="the key activated last"),
-        pytest.param(
-            [CURRENT, FRESH], CURRENT, None, None, id="a fresh key waits until it is known everywhere"
-        ),
+        pytest.param([CURRENT, FRESH], CURRENT, None, None, id="a fresh key waits until it is known everywhere"),
         pytest.param([FRESH], FRESH, None, None, id="a fresh key is better than none"),
         pytest.param([FRESH, FRESHER], FRESH, None, None, id="of fresh keys the one activated first"),
-        pytest.param(
-            [key(1, -2, -2, 88), CURRENT], key(1, -2, -2, 88), None, None, id="known everywhere: two days"
-        ),
-        pytest.param(
-            [key(1, -9, -3, 81), key(2, -9, -3, 81)], key(1, -9, -3, 81), None, None, id="a tie: smaller id"
-        ),
-        pytest.param(
-            [key(1, -9, 4 * MINUTE, 81)], key(1, -9, 4 * MINUTE, 81), None, None, id="clock skew forgiven"
-        ),
-        pytest.param(
-            [key(1, -9, 6 * MINUTE, 81)], None, key(1, -9, 6 * MINUTE, 81), 0, id="too early for any skew"
-        ),
+        pytest.param([key(1, -2, -2, 88), CURRENT], key(1, -2, -2, 88), None, None, id="known everywhere: two days"),
+        pytest.param([key(1, -9, -3, 81), key(2, -9, -3, 81)], key(1, -9, -3, 81), None, None, id="a tie: smaller id"),
+        pytest.param([key(1, -9, 4 * MINUTE, 81)], key(1, -9, 4 * MINUTE, 81), None, None, id="clock skew forgiven"),
+        pytest.param([key(1, -9, 6 * MINUTE, 81)], None, key(1, -9, 6 * MINUTE, 81), 0, id="too early for any skew"),
         pytest.param([FUTURE], None, FUTURE, 0, id="only a key for later"),
         pytest.param([EXPIRED], None, EXPIRED, 0, id="only an expired key"),
         pytest.param([EXPIRED, EXPIRED_EARLIER], None, EXPIRED, 0, id="fallback: the one made last"),
-        pytest.param(
-            [EXPIRED, FUTURE], None, EXPIRED, 0, id="fallback: one known everywhere before a fresh one"
-        ),
+        pytest.param([EXPIRED, FUTURE], None, EXPIRED, 0, id="fallback: one known everywhere before a fresh one"),
         pytest.param([REVOKED], None, None, 0, id="only a revoked key"),
         pytest.param([REVOKED, CURRENT], None, CURRENT, 0, id="a revoked key ends the time of older ones"),
         pytest.param([REVOKED, FRESH], FRESH, None, None, id="the key made after a revocation is used"),
@@ -77,23 +65,17 @@ SUCCESSOR = key(11, -1, 2, 89)
         pytest.param([FRESH_REVOKED], None, None, 0, id="only a fresh revoked key"),
         pytest.param([CURRENT, FRESH_REVOKED], CURRENT, None, None, id="a revoked fresh key hides nothing"),
         pytest.param([key(1, -87, -87, 3)], key(1, -87, -87, 3), None, None, id="72 hours left are enough"),
-        pytest.param(
-            [key(1, -87, -87, 2.99)], key(1, -87, -87, 2.99), None, 2.99, id="less than 72 hours are not"
-        ),
+        pytest.param([key(1, -87, -87, 2.99)], key(1, -87, -87, 2.99), None, 2.99, id="less than 72 hours are not"),
         pytest.param([ENDING], ENDING, None, 2, id="near its end: the new key follows without a gap"),
         pytest.param([ENDING, SUCCESSOR], ENDING, None, None, id="a successor is there"),
-        pytest.param(
-            [ENDING, key(1, -1, 2 + 4 * MINUTE, 89)], ENDING, None, None, id="a successor within the skew"
-        ),
+        pytest.param([ENDING, key(1, -1, 2 + 4 * MINUTE, 89)], ENDING, None, None, id="a successor within the skew"),
         pytest.param([ENDING, key(1, -1, 2.1, 89)], ENDING, None, 2, id="a successor that leaves a gap"),
         pytest.param([ENDING, key(1, -1, 2, 2.9)], ENDING, None, 2, id="a successor that ends soon, too"),
         pytest.param([ENDING, key(1, -1, 2, 89, revoked=True)], ENDING, None, 2, id="a revoked successor"),
         pytest.param([key(1, -90, -90, 0)], None, key(1, -90, -90, 0), 0, id="expired at this very moment"),
     ],
 )
-def test_choice(
-    keys: list[Key], default: Key | None, fallback: Key | None, new_key_after_days: float | None
-) -> None:
+def test_choice(keys: list[Key], default: Key | None, fallback: Key | None, new_key_after_days: float | None) -> None:
     after = None if new_key_after_days is None else NOW + timedelta(days=new_key_after_days)
     assert choose(*keys) == KeyChoice(default, fallback, after)
 

@@ -206,9 +206,7 @@ async def test_a_revocation_from_the_future_does_not_fill_the_store(ring: KeyRin
     assert len(store.elements) == 1
 
 
-async def test_after_every_key_was_revoked_one_key_replaces_them(
-    store: Store, clock: Clock, log: Log
-) -> None:
+async def test_after_every_key_was_revoked_one_key_replaces_them(store: Store, clock: Clock, log: Log) -> None:
     old = Store(key_xml(ID, created=START - timedelta(days=10)))
     before = KeyRing(old, logger=log, now=clock)
     await before.load()
@@ -242,9 +240,7 @@ async def test_the_ring_is_read_again_after_a_day_less_a_fifth_at_most(
     assert ring.is_current
 
 
-async def test_a_clock_that_is_set_back_does_not_put_the_refresh_off(
-    ring: KeyRing, store: Store, clock: Clock
-) -> None:
+async def test_a_clock_that_is_set_back_does_not_put_the_refresh_off(ring: KeyRing, store: Store, clock: Clock) -> None:
     await ring.load()
     clock.advance(days=-2)
     await refreshed(ring)
@@ -332,9 +328,7 @@ async def test_the_successor_takes_over_on_time(ring: KeyRing, store: Store, clo
     assert len(store.elements) == 2
 
 
-async def test_an_unknown_key_is_looked_for_once_in_ten_seconds(
-    ring: KeyRing, store: Store, clock: Clock
-) -> None:
+async def test_an_unknown_key_is_looked_for_once_in_ten_seconds(ring: KeyRing, store: Store, clock: Clock) -> None:
     await ring.load()
     assert not await ring.find_unknown()
     assert store.reads == 2

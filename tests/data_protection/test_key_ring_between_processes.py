@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ class Node:
 
 
 @pytest.fixture
-def nodes() -> list[Node]:
+def nodes() -> Iterator[list[Node]]:
     nodes = [Node(), Node()]
     yield nodes
     for node in nodes:

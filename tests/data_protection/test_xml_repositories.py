@@ -31,9 +31,7 @@ def names(folder: Path) -> list[str]:
 
 @pytest.fixture(params=[MemoryXmlRepository, FileXmlRepository])
 def repository(request: pytest.FixtureRequest, tmp_path: Path) -> XmlRepository:
-    return (
-        FileXmlRepository(tmp_path / "keys") if request.param is FileXmlRepository else MemoryXmlRepository()
-    )
+    return FileXmlRepository(tmp_path / "keys") if request.param is FileXmlRepository else MemoryXmlRepository()
 
 
 @pytest.fixture
@@ -132,9 +130,7 @@ async def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: py
     assert os.listdir(tmp_path) == [".key-ring.lock"]
 
 
-async def test_a_lock_that_is_never_released_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_lock_that_is_never_released_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repositories, "_LOCK_TIMEOUT", 0.05)
     with (tmp_path / ".key-ring.lock").open("w") as holder:
         fcntl.flock(holder, fcntl.LOCK_EX)

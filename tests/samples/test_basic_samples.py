@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sample_process import Client, free_port, run_sample
+from aiohttp import ClientSession
+from sample_process import free_port, new_client, run_sample
 
 
-async def text(client: Client, path: str, method: str = "GET", **options: Any) -> str:
+async def text(client: ClientSession, path: str, method: str = "GET", **options: Any) -> str:
     async with client.request(method, path, **options) as response:
         assert response.status == 200
         assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
@@ -17,7 +18,7 @@ async def text(client: Client, path: str, method: str = "GET", **options: Any) -
 
 async def test_hello_world() -> None:
     with run_sample("1_1_hello_world.py") as sample:
-        async with Client(f"http://127.0.0.1:{sample.port}") as client:
+        async with new_client(f"http://127.0.0.1:{sample.port}") as client:
             assert await text(client, "/hello") == "Hello, World!"
         assert sample.stop() == 0
 
@@ -27,13 +28,13 @@ async def test_the_port_may_come_from_the_environment() -> None:
     with run_sample("1_1_hello_world.py", "--port", str(port), ports=[port], PORT="1"):
         pass  # an argument wins
     with run_sample("1_1_hello_world.py", ports=[port], PORT=str(port)) as sample:
-        async with Client(f"http://127.0.0.1:{sample.port}") as client:
+        async with new_client(f"http://127.0.0.1:{sample.port}") as client:
             assert await text(client, "/hello") == "Hello, World!"
 
 
 async def test_basic_server() -> None:
     with run_sample("7_1_basic_server.py") as sample:
-        async with Client(f"http://127.0.0.1:{sample.port}") as client:
+        async with new_client(f"http://127.0.0.1:{sample.port}") as client:
             assert await text(client, "/hello") == "Hello from basic server"
         assert sample.stop() == 0
         log = sample.output()
@@ -45,7 +46,7 @@ async def test_multiple_listeners() -> None:
     port = free_port(433)
     with run_sample("7_2_multiple_listeners.py", ports=[port, port + 433]) as sample:
         for one in (port, port + 433):
-            async with Client(f"http://127.0.0.1:{one}") as client:
+            async with new_client(f"http://127.0.0.1:{one}") as client:
                 assert await text(client, "/ping") == "pong"
         assert f"({port}, {port + 433})" in sample.output()
 
@@ -53,7 +54,7 @@ async def test_multiple_listeners() -> None:
 @pytest.mark.parametrize("path", ["/input", "/input/"])
 async def test_route_parameters(path: str) -> None:
     with run_sample("2_3_route_parameters.py") as sample:
-        async with Client(f"http://127.0.0.1:{sample.port}") as client:
+        async with new_client(f"http://127.0.0.1:{sample.port}") as client:
             said = await text(client, "/input/demoPath")
             assert said == "The Path Parameter 'value' was: demoPath"
             said = await text(client, f"{path}?value=demoQuery", "PATCH")

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Iterator
 from http.cookies import Morsel
 
 import pytest
-from sample_process import SAMPLES, Client, Running, environment, run_sample
+from aiohttp import ClientSession
+from sample_process import SAMPLES, Running, environment, new_client, run_sample
 
 SHARED = "# --- Routes"
 
@@ -41,22 +42,22 @@ def sample(request: pytest.FixtureRequest) -> Iterator[Running]:
 
 
 @pytest.fixture
-async def client(sample: Running) -> AsyncIterator[Client]:
-    async with Client(f"https://127.0.0.1:{sample.port}") as client:
+async def client(sample: Running) -> AsyncIterator[ClientSession]:
+    async with new_client(f"https://127.0.0.1:{sample.port}") as client:
         yield client
 
 
-async def get(client: Client, path: str) -> tuple[int, object]:
+async def get(client: ClientSession, path: str) -> tuple[int, object]:
     async with client.get(path) as response:
         assert response.headers["Content-Type"] == "application/json; charset=utf-8"
         return response.status, await response.json()
 
 
-def cookies(client: Client) -> dict[str, Morsel[str]]:
+def cookies(client: ClientSession) -> dict[str, Morsel[str]]:
     return {morsel.key: morsel for morsel in client.cookie_jar}
 
 
-async def test_hello_knows_no_session(client: Client) -> None:
+async def test_hello_knows_no_session(client: ClientSession) -> None:
     async with client.get("/hello") as response:
         assert response.status == 200
         assert response.content_type == "text/plain"
@@ -65,54 +66,53 @@ async def test_hello_knows_no_session(client: Client) -> None:
         assert "Vary" not in response.headers
 
 
-async def test_the_counter_counts_per_client(client: Client, sample: Running) -> None:
+async def test_the_counter_counts_per_client(client: ClientSession, sample: Running) -> None:
     for count in (1, 2, 3):
         assert await get(client, "/session/counter") == (
             200,
             {"message": "Counter incremented", "counter": count},
         )
-    async with Client(f"https://127.0.0.1:{sample.port}") as other:
+    async with new_client(f"https://127.0.0.1:{sample.port}") as other:
         assert await get(other, "/session/counter") == (200, {"message": "Counter incremented", "counter": 1})
 
 
-async def test_no_increment_is_lost_when_requests_come_at_once(client: Client) -> None:
+async def test_no_increment_is_lost_when_requests_come_at_once(client: ClientSession) -> None:
     await get(client, "/session/counter")
     answers = await asyncio.gather(*(get(client, "/session/counter") for _ in range(20)))
     counts = [body["counter"] for status, body in answers if status == 200 and isinstance(body, dict)]
     assert sorted(counts) == list(range(2, 22))
 
 
-async def test_login_whoami_logout(client: Client) -> None:
+async def test_login_whoami_logout(client: ClientSession) -> None:
     nobody = (401, {"error": "No active session or user not set"})
     assert await get(client, "/session/whoami") == nobody
     assert not cookies(client)
     assert await get(client, "/session/login?user=admin") == (200, {"message": "Logged in", "user": "admin"})
     assert await get(client, "/session/whoami") == (200, {"user": "admin"})
     assert await get(client, "/session/logout") == (200, {"message": "Session cleared"})
-    assert not cookies(client)
     assert await get(client, "/session/whoami") == nobody
 
 
-async def test_a_logged_out_cookie_opens_nothing(client: Client, sample: Running) -> None:
+async def test_a_logged_out_cookie_opens_nothing(client: ClientSession, sample: Running) -> None:
     await get(client, "/session/login?user=admin")
     stolen = {COOKIE: cookies(client)[COOKIE].value}
     await get(client, "/session/logout")
-    async with Client(f"https://127.0.0.1:{sample.port}") as thief:
+    async with new_client(f"https://127.0.0.1:{sample.port}") as thief:
         thief.cookie_jar.update_cookies(stolen)
         assert (await get(thief, "/session/whoami"))[0] == 401
 
 
-async def test_set_and_get(client: Client, sample: Running) -> None:
+async def test_set_and_get(client: ClientSession, sample: Running) -> None:
     stored = {"message": "Stored in session", "key": "color", "value": "purple"}
     assert await get(client, "/session/set?key=color&value=purple") == (200, stored)
     assert await get(client, "/session/get?key=color") == (200, {"key": "color", "value": "purple"})
     missing = (404, {"error": "Key 'color' not found in session"})
-    async with Client(f"https://127.0.0.1:{sample.port}") as other:
+    async with new_client(f"https://127.0.0.1:{sample.port}") as other:
         assert await get(other, "/session/get?key=color") == missing
 
 
 @pytest.mark.parametrize("value", ["über 🚲", "a&b=c%20+", '"</script>"'])
-async def test_any_text_comes_back(client: Client, value: str) -> None:
+async def test_any_text_comes_back(client: ClientSession, value: str) -> None:
     async with client.get("/session/set", params={"key": "text", "value": value}) as response:
         assert (await response.json())["value"] == value
     assert await get(client, "/session/get?key=text") == (200, {"key": "text", "value": value})
@@ -136,12 +136,12 @@ async def test_any_text_comes_back(client: Client, value: str) -> None:
         ("/session/get?key=%20", "Missing 'key' query parameter", "/session/get?key=color"),
     ],
 )
-async def test_what_is_missing_is_named(client: Client, path: str, error: str, example: str) -> None:
+async def test_what_is_missing_is_named(client: ClientSession, path: str, error: str, example: str) -> None:
     assert await get(client, path) == (400, {"error": error, "example": example})
     assert not cookies(client)
 
 
-async def test_the_cookie(client: Client) -> None:
+async def test_the_cookie(client: ClientSession) -> None:
     async with client.get("/session/counter") as response:
         [header] = response.headers.getall("Set-Cookie")
         assert response.headers["Cache-Control"] == "no-cache,no-store"
@@ -160,20 +160,31 @@ async def test_the_cookie(client: Client) -> None:
         assert "Set-Cookie" not in response.headers
 
 
-async def test_a_forged_cookie_is_a_new_session(client: Client) -> None:
+async def test_logout_expires_the_cookie(client: ClientSession) -> None:
+    await get(client, "/session/counter")
+    async with client.get("/session/logout") as response:
+        [header] = response.headers.getall("Set-Cookie")
+    attributes = {attribute.lower() for attribute in header.split("; ")}
+    assert attributes == {
+        *("kr.session=", "expires=thu, 01 jan 1970 00:00:00 gmt"),
+        *("path=/", "secure", "samesite=lax", "httponly"),
+    }
+
+
+async def test_a_forged_cookie_is_a_new_session(client: ClientSession) -> None:
     client.cookie_jar.update_cookies({COOKIE: "CfDJ8" + "A" * 180})
     assert await get(client, "/session/whoami") == (401, {"error": "No active session or user not set"})
     assert await get(client, "/session/counter") == (200, {"message": "Counter incremented", "counter": 1})
     assert await get(client, "/session/counter") == (200, {"message": "Counter incremented", "counter": 2})
 
 
-async def test_paths_match_as_in_aspnet(client: Client) -> None:
+async def test_paths_match_as_in_aspnet(client: ClientSession) -> None:
     assert await get(client, "/Session/COUNTER/") == (200, {"message": "Counter incremented", "counter": 1})
 
 
 async def test_an_idle_session_ends_after_twenty_seconds() -> None:
     with run_sample("19_1_sessions.py") as sample:
-        async with Client(f"https://127.0.0.1:{sample.port}") as client:
+        async with new_client(f"https://127.0.0.1:{sample.port}") as client:
             await get(client, "/session/counter")
             await asyncio.sleep(20.5)  # any request that looks at the session would keep it alive
             old = cookies(client)[COOKIE].value

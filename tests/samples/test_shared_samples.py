@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from sample_process import Client, free_port, run_sample
+from aiohttp import ClientSession
+from sample_process import free_port, new_client, run_sample
 
 
 async def test_diagnostics() -> None:
     with run_sample("19_diag.py") as sample:
-        async with Client(f"https://127.0.0.1:{sample.port}") as client:
+        async with new_client(f"https://127.0.0.1:{sample.port}") as client:
             for _ in range(2):
                 async with client.get("/diag/session") as response:
                     assert response.status == 200
@@ -21,7 +22,7 @@ async def test_diagnostics() -> None:
         assert sample.stop() == 0
 
 
-async def count(client: Client, port: int) -> dict[str, object]:
+async def count(client: ClientSession, port: int) -> dict[str, object]:
     async with client.get(f"https://127.0.0.1:{port}/session/counter") as response:
         assert response.status == 200
         body: dict[str, object] = await response.json()
@@ -31,7 +32,7 @@ async def count(client: Client, port: int) -> dict[str, object]:
 async def test_two_nodes_share_one_session(redis_url: str) -> None:
     port = free_port(1)
     with run_sample("19_scale_out.py", "--redis", redis_url, ports=[port, port + 1]) as sample:
-        async with Client(f"https://127.0.0.1:{port}") as client:
+        async with new_client(f"https://127.0.0.1:{port}") as client:
             assert await count(client, port) == {"node": "Node 1", "counter": 1}
             assert await count(client, port + 1) == {"node": "Node 2", "counter": 2}
             answers = await asyncio.gather(*(count(client, port + number % 2) for number in range(30)))
@@ -44,7 +45,7 @@ async def test_two_processes_share_one_session(redis_url: str) -> None:
         run_sample("19_2_sessions_redis.py", "--redis", redis_url) as first,
         run_sample("19_2_sessions_redis.py", UPSTASH_REDIS_URL=redis_url) as second,
     ):
-        async with Client(f"https://127.0.0.1:{first.port}") as client:
+        async with new_client(f"https://127.0.0.1:{first.port}") as client:
             for counter in range(1, 7):
                 port = (first, second)[counter % 2].port
                 assert (await count(client, port))["counter"] == counter
@@ -52,7 +53,7 @@ async def test_two_processes_share_one_session(redis_url: str) -> None:
 
 async def test_a_session_outlives_its_process(redis_url: str) -> None:
     port = free_port()
-    async with Client(f"https://127.0.0.1:{port}") as client:
+    async with new_client(f"https://127.0.0.1:{port}") as client:
         for counter in (1, 2, 3):
             with run_sample("19_2_sessions_redis.py", "--redis", redis_url, ports=[port]):
                 assert (await count(client, port))["counter"] == counter

@@ -79,9 +79,7 @@ def console(page: Path) -> Iterator[tuple[str, str]]:
         ("docs/tutorial/19_diag.md", "19_diag.py"),
     ],
 )
-def test_curl_prints_what_the_page_says(
-    page: str, sample: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_curl_prints_what_the_page_says(page: str, sample: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
     lines = list(console(ROOT / page))

@@ -142,9 +142,7 @@ class Connector:
         manager = NodesManager([ClusterNode(host, port, **settings) for host, port in nodes], False, settings)
         try:
             await manager.initialize()
-            return {
-                slot: (str(nodes[0].host), int(nodes[0].port)) for slot, nodes in manager.slots_cache.items()
-            }
+            return {slot: (str(nodes[0].host), int(nodes[0].port)) for slot, nodes in manager.slots_cache.items()}
         except (RedisError, OSError, LookupError) as error:
             raise unavailable(self._options.where, error) from error
         finally:

@@ -37,10 +37,10 @@ class RedisCache(DistributedCache):
     """Keeps entries in Redis 5 or later: one server, a primary found by Sentinels, or a cluster.
 
     An entry is a hash of ``absexp``, ``sldexp`` (.NET ticks) and ``data`` under the instance name followed by
-    the key, as ASP.NET Core's RedisCache stores it; while it is locked the same hash holds the lock. It differs
-    in these points: times to live are exact to the millisecond, not cut to whole seconds; an entry stored
-    without any expiration gets a sliding one of 20 minutes, so that nothing stays for ever; storing is atomic,
-    and ends the lock of whoever held the entry that is replaced.
+    the key, as ASP.NET Core's RedisCache stores it; while it is locked the same hash holds the lock. It
+    differs in these points: times to live are exact to the millisecond, not cut to whole seconds; an entry
+    stored without any expiration gets a sliding one of 20 minutes, so that nothing stays for ever; storing is
+    atomic, and ends the lock of whoever held the entry that is replaced.
 
     Args:
         configuration: StackExchange.Redis text (``host:port,password=...,ssl=true``), a ``redis://``, ``rediss://``
@@ -54,9 +54,7 @@ class RedisCache(DistributedCache):
 
     name: ClassVar[str] = "Redis"
 
-    def __init__(
-        self, configuration: object, *, instance_name: str = "", logger: Logger = default_logger
-    ) -> None:
+    def __init__(self, configuration: object, *, instance_name: str = "", logger: Logger = default_logger) -> None:
         if not isinstance(instance_name, str):
             raise ArgumentError(f"instance_name must be text, not {type(instance_name).__name__}.")
         self._prefix = instance_name
@@ -93,14 +91,10 @@ class RedisCache(DistributedCache):
     # Entries
 
     async def get(self, key: str, *, timeout: float = DEFAULT_TIMEOUT) -> bytes | None:
-        value: bytes | None = await self._client.run(
-            scripts.GET, self._prefix + key, timeout=timeout, repeat=True
-        )
+        value: bytes | None = await self._client.run(scripts.GET, self._prefix + key, timeout=timeout, repeat=True)
         return value
 
-    async def store(
-        self, key: str, value: bytes, expiration: Expiration, *, timeout: float = DEFAULT_TIMEOUT
-    ) -> None:
+    async def store(self, key: str, value: bytes, expiration: Expiration, *, timeout: float = DEFAULT_TIMEOUT) -> None:
         await self._client.run(scripts.STORE, self._prefix + key, *_ticks(expiration), value, timeout=timeout)
 
     async def refresh(self, key: str, *, timeout: float = DEFAULT_TIMEOUT) -> None:
@@ -154,18 +148,12 @@ class RedisCache(DistributedCache):
             reply = await self._client.run(scripts.COMMIT_REMOVAL, key, lease.token, timeout=timeout)
         else:
             absexp, sldexp = _ticks(expiration)
-            reply = await self._client.run(
-                scripts.COMMIT, key, lease.token, absexp, sldexp, value, timeout=timeout
-            )
+            reply = await self._client.run(scripts.COMMIT, key, lease.token, absexp, sldexp, value, timeout=timeout)
         if reply != 1:
-            raise LeaseLostError(
-                "The entry's lock had expired or the entry was removed; nothing was written."
-            )
+            raise LeaseLostError("The entry's lock had expired or the entry was removed; nothing was written.")
 
     async def release(self, lease: Lease, *, timeout: float = DEFAULT_TIMEOUT) -> None:
-        await self._client.run(
-            scripts.RELEASE, self._prefix + lease.key, lease.token, timeout=timeout, repeat=True
-        )
+        await self._client.run(scripts.RELEASE, self._prefix + lease.key, lease.token, timeout=timeout, repeat=True)
 
     def _abandon(self, lease: Lease, lease_time: float) -> None:
         """Releases in the background a lock that may have been granted to nobody any more.

@@ -18,7 +18,7 @@ _TLS_PORT: Final = 6380
 _SENTINEL_PORT: Final = 26379
 _TRUE: Final = frozenset({"true", "yes", "on", "1"})
 _FALSE: Final = frozenset({"false", "no", "off", "0"})
-_CERT_REQUIREMENTS: Final = frozenset({"none", "optional", "required"})
+_CERT_REQUIREMENTS: Final = ("none", "optional", "required")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +26,8 @@ class RedisOptions:
     """The options of a Redis connection, named as in a StackExchange.Redis configuration string.
 
     Attributes:
-        endpoints: Servers, each ``"host"``, ``"host:port"`` or ``(host, port)``; several are a cluster's nodes,
-            a primary and its replicas, or (with `service_name`) Sentinels. One text may list them with commas.
+        endpoints: Servers, each ``"host"``, ``"host:port"`` or ``(host, port)``; several are a cluster's
+            nodes, a primary and its replicas, or (with `service_name`) Sentinels. A text lists them with commas.
         password: The password; never shown.
         user: The ACL user that the password belongs to.
         ssl: Whether to use TLS. The server's certificate is verified.
@@ -73,9 +73,7 @@ class RedisOptions:
                 "The Redis configuration names no server; begin it with one: 'localhost:6379,ssl=false'."
             )
         if self.unix_socket is not None and (self.endpoints or self.ssl or self.service_name):
-            raise ArgumentError(
-                "The Redis option 'unix_socket' goes with no endpoints, no ssl and no service_name."
-            )
+            raise ArgumentError("The Redis option 'unix_socket' goes with no endpoints, no ssl and no service_name.")
 
     @property
     def where(self) -> str:
@@ -196,9 +194,7 @@ def _split_endpoint(text: str) -> tuple[str, str | None]:
     if text.startswith("["):  # [::1]:6379
         host, bracket, rest = text[1:].partition("]")
         if not bracket or rest[:1] not in ("", ":"):
-            raise ArgumentError(
-                "The Redis configuration holds an IPv6 endpoint that is not of the form '[::1]:6379'."
-            )
+            raise ArgumentError("A Redis endpoint with an IPv6 address is written as '[::1]:6379'.")
         return host, rest[1:] or None
     host, colon, port = text.rpartition(":")
     if not colon or ":" in host:  # a bare IPv6 address has no port

@@ -121,13 +121,13 @@ class Link:
 
     async def close(self) -> None:
         """Disconnects; what the connection has not committed is rolled back."""
-        self._cursors.clear()
         try:
             await self._connection.close()
         except pyodbc.Error:
             self.abandon()
         else:
             self._thread.shutdown()
+            self._cursors.clear()
 
     def abandon(self, last: Callable[[Link], object] | None = None) -> None:
         """Leaves the connection to its thread, which disconnects as soon as its last call has returned.

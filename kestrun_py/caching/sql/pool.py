@@ -7,6 +7,7 @@ other caller from its turn, and it can neither give up a connection whose call h
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
@@ -21,7 +22,7 @@ _T = TypeVar("_T")
 # Firewalls and load balancers forget connections that were idle for longer, often without a word to either end.
 _IDLE_LIMIT: Final = 200.0
 _CLOSE_LIMIT: Final = 5.0
-_PAUSE: Final = 0.02
+_GRACE: Final = 0.02
 
 
 class ConnectionPool:
@@ -36,14 +37,14 @@ class ConnectionPool:
         reusable: Tells from a call's error whether its connection is unharmed.
     """
 
-    def __init__(
-        self, settings: ConnectionSettings, name: str, reusable: Callable[[BaseException], bool]
-    ) -> None:
+    def __init__(self, settings: ConnectionSettings, name: str, reusable: Callable[[BaseException], bool]) -> None:
         self._settings = settings
         self._name = name
         self._reusable = reusable
         self._permits = asyncio.Semaphore(settings.max_size)
         self._lent = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
         self._free: list[Link] = []
         self._abandoned: list[Link] = []
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -59,9 +60,11 @@ class ConnectionPool:
         """Closes the connections, those in use as soon as their calls have returned."""
         self._closed = True
         self.flush()
-        limit = _now() + _CLOSE_LIMIT
-        while (self._lent or self._tasks) and _now() < limit:
-            await asyncio.sleep(_PAUSE)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_LIMIT):
+                await self._quiet.wait()
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
         for task in self._tasks:
             task.cancel()
 
@@ -113,18 +116,21 @@ class ConnectionPool:
     async def _take_permit(self, deadline: float) -> None:
         if self._closed:
             raise CacheUnavailableError(f"The {self._name} cache is closed.")
+        # Calls without an answer do not count as connections in use, but there is an end to that.
+        if self._hanging() >= self._settings.max_size * 2:
+            raise self._timeout()
         try:
             async with asyncio.timeout_at(deadline):
-                # Calls without an answer do not count as connections in use, but there is an end to that.
-                while self._hanging() >= self._settings.max_size * 2:
-                    await asyncio.sleep(_PAUSE)
                 await self._permits.acquire()
         except TimeoutError:
             raise self._timeout() from None
         self._lent += 1
+        self._quiet.clear()
 
     def _give_permit(self) -> None:
         self._lent -= 1
+        if self._lent == 0:
+            self._quiet.set()
         self._permits.release()
 
     async def _connect(self, deadline: float) -> Link:
@@ -180,12 +186,10 @@ class ConnectionPool:
             call.remove_done_callback(settle)
             self._give_up(link, call, None)
 
-        timer = asyncio.get_running_loop().call_at(max(deadline, _now() + _PAUSE), give_up)
+        timer = asyncio.get_running_loop().call_at(max(deadline, _now() + _GRACE), give_up)
         call.add_done_callback(settle)
 
-    def _give_up(
-        self, link: Link, call: asyncio.Future[Any], undo: Callable[[Link], object] | None
-    ) -> None:
+    def _give_up(self, link: Link, call: asyncio.Future[Any], undo: Callable[[Link], object] | None) -> None:
         call.cancel()
         link.abandon(undo)
         self._abandoned.append(link)

@@ -38,12 +38,8 @@ _KEYWORDS: Final = {
     "options": "options",
     **dict.fromkeys(("target session attributes", "target_session_attrs"), "target session attributes"),
     "pooling": "pooling",
-    **dict.fromkeys(
-        ("max pool size", "maximum pool size", "maxpoolsize", "maximumpoolsize"), "max pool size"
-    ),
-    **dict.fromkeys(
-        ("min pool size", "minimum pool size", "minpoolsize", "minimumpoolsize"), "min pool size"
-    ),
+    **dict.fromkeys(("max pool size", "maximum pool size", "maxpoolsize", "maximumpoolsize"), "max pool size"),
+    **dict.fromkeys(("min pool size", "minimum pool size", "minpoolsize", "minimumpoolsize"), "min pool size"),
     **dict.fromkeys(
         (
             "trust server certificate",
@@ -188,7 +184,8 @@ def _ssl_mode(value: str) -> str:
     mode = value.lower().replace("-", "").replace(" ", "")
     if mode and mode not in _SSL_MODES:
         raise ArgumentError(
-            f"The connection string's 'ssl mode' is Disable, Allow, Prefer, Require, VerifyCA or VerifyFull, not '{value}'."
+            "The connection string's 'ssl mode' is Disable, Allow, Prefer, Require, VerifyCA or VerifyFull, "
+            f"not '{value}'."
         )
     return _SSL_MODES.get(mode, "")
 

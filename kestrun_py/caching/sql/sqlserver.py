@@ -127,7 +127,9 @@ class SqlServerDialect(SqlDialect):
         pairs = _options(keywords, host, port)
         odbc = odbc_string((key, value) for key, value in pairs if value)
         login_timeout = keywords.number("connect timeout", 15) or 15
-        return keywords.settings(odbc, f"{host},{port}" if port else host, keywords.text("database"), login_timeout=login_timeout)
+        return keywords.settings(
+            odbc, f"{host},{port}" if port else host, keywords.text("database"), login_timeout=login_timeout
+        )
 
     def statements(self, schema: str, table: str) -> Statements:
         quoted_schema = _quoted(schema, "schema_name")

@@ -1,0 +1,242 @@
+"""A cache in a table of a SQL database (ASP.NET Core's ``SqlServerCache``)."""
+
+from __future__ import annotations
+
+import time
+from typing import ClassVar, Final
+
+from kestrun_py.caching.contract import (
+    DEFAULT_TIMEOUT,
+    Busy,
+    CacheStatus,
+    DistributedCache,
+    Expiration,
+    Lease,
+)
+from kestrun_py.caching.sql.database import Database, DuplicateError, SerializationError
+from kestrun_py.caching.sql.dialect import Failure, SqlDialect, time_text, unix_time, whole_seconds
+from kestrun_py.caching.sql.keys import SqlXmlRepository
+from kestrun_py.caching.sql.link import Link
+from kestrun_py.caching.sql.purge import ExpiredItemsPurge
+from kestrun_py.errors import ArgumentError, CacheUnavailableError, LeaseLostError
+from kestrun_py.logging import Logger, default_logger
+from kestrun_py.timespan import Duration, to_seconds
+
+__all__ = ["SqlCache"]
+
+_LEASE_PREFIX: Final = "kr.lock:"
+_LONGEST_ID: Final = 449
+_MARK: Final = b"done:"
+_SHORTEST_INTERVAL: Final = 300.0
+_ANY_RACE: Final = frozenset({Failure.LOST, Failure.DEADLOCK, Failure.DUPLICATE})
+_LOST: Final = frozenset({Failure.LOST})
+
+
+class SqlCache(DistributedCache):
+    """Keeps entries in the table that ASP.NET Core's cache keeps them in, so that both can use one.
+
+    The table holds whole seconds of a sliding window; fractions are rounded up. The lock of an entry is a row beside
+    the entry's, with the Id ``kr.lock:`` and the entry's key. It is a lease: no connection is held while a request
+    runs, and a row that its holder left behind is removed like any expired entry. Times are the database's.
+
+    Args:
+        connection_string: ADO.NET's for SQL Server, Npgsql's or a URL for PostgreSQL, or an ODBC connection string.
+        schema_name: The schema of the table.
+        table_name: The table; ``kestrun cache create-table`` makes it.
+        dialect: The database's dialect.
+        expired_items_deletion_interval: How often expired entries are removed; 5 minutes at least.
+        default_sliding_expiration: The sliding window of an entry that is stored without any expiration.
+        logger: Where the removal of expired entries is reported.
+
+    Raises:
+        ArgumentError: The connection string, a name or a time is not usable.
+        CacheError: There is no ODBC driver.
+    """
+
+    name: ClassVar[str] = "SQL"
+
+    def __init__(
+        self,
+        connection_string: str,
+        *,
+        schema_name: str,
+        table_name: str,
+        dialect: SqlDialect,
+        expired_items_deletion_interval: Duration = 1800,
+        default_sliding_expiration: Duration = 1200,
+        logger: Logger = default_logger,
+    ) -> None:
+        interval = to_seconds(expired_items_deletion_interval, "expired_items_deletion_interval")
+        if interval < _SHORTEST_INTERVAL:
+            raise ArgumentError("ExpiredItemsDeletionInterval cannot be less than the minimum value of 5 minutes.")
+        self._default_sliding = to_seconds(default_sliding_expiration, "default_sliding_expiration")
+        if self._default_sliding <= 0:
+            raise ArgumentError("The sliding expiration value must be positive.")
+        if not connection_string or not connection_string.strip():
+            raise ArgumentError("connection_string must be given.")
+        self._database = Database(dialect, connection_string, schema_name, table_name)
+        self._statements = self._database.statements
+        self._purge = ExpiredItemsPurge(self._database, interval, logger)
+        self.name = dialect.name  # type: ignore[misc]  # the class serves every dialect
+
+    async def start(self) -> None:
+        await self._database.pool.fill()
+        self._purge.start()
+
+    async def close(self) -> None:
+        await self._purge.close()
+        await self._database.close()
+
+    async def ping(self, *, timeout: float = DEFAULT_TIMEOUT) -> CacheStatus:
+        database = self._database
+
+        def ask(link: Link) -> CacheStatus:
+            begun = time.perf_counter()
+            link.query("SELECT 1")
+            round_trip = time.perf_counter() - begun
+            exists = link.query(self._statements.table_exists, database.schema, database.table)[0][0]
+            server, version = link.server()
+            table = f"{database.schema}.{database.table} {'exists' if exists else 'does not exist'}"
+            return CacheStatus(server, version, round_trip, {"address": database.settings.address, "table": table})
+
+        return await database.run(ask, timeout)
+
+    def key_repository(self) -> SqlXmlRepository:
+        """The key ring beside the sessions: the table ``DataProtectionKeys`` of the same schema."""
+        return SqlXmlRepository(self._database)
+
+    # Entries
+
+    async def get(self, key: str, *, timeout: float = DEFAULT_TIMEOUT) -> bytes | None:
+        rows = await self._database.query(self._statements.get, _checked(key), timeout=timeout)
+        return bytes(rows[0][0]) if rows else None
+
+    async def store(self, key: str, value: bytes, expiration: Expiration, *, timeout: float = DEFAULT_TIMEOUT) -> None:
+        await self._database.query(
+            self._statements.store,
+            _checked(key),
+            bytes(value),
+            *self._expiration(expiration),
+            timeout=timeout,
+            retried=_ANY_RACE,
+        )
+
+    async def refresh(self, key: str, *, timeout: float = DEFAULT_TIMEOUT) -> None:
+        await self._database.query(self._statements.refresh, _checked(key), timeout=timeout)
+
+    async def remove(self, key: str, *, timeout: float = DEFAULT_TIMEOUT) -> None:
+        await self._database.query(self._statements.remove, _checked(key), _LEASE_PREFIX + key, timeout=timeout)
+
+    # Entries under a lease
+
+    async def _try_lock(self, key: str, token: str, lease_time: float, timeout: float) -> Lease | Busy | None:
+        lease_id = _lease_id(key)
+        secret = token.encode("ascii")
+        period = _milliseconds(lease_time)
+
+        def take(link: Link) -> Lease | Busy | None:
+            held, present, value, absolute = link.query(self._statements.lock, _checked(key), lease_id, secret, period)[
+                0
+            ]
+            if held and value is not None:
+                return Lease(key, token, bytes(value), unix_time(absolute))
+            if held:
+                give_back(link)  # the entry went while its lease was taken
+                return None
+            return Busy.BUSY if present else None
+
+        def give_back(link: Link) -> None:
+            link.query(self._statements.release, lease_id, secret)
+
+        try:
+            return await self._database.run(take, timeout, undo=give_back, retried=_LOST)
+        except (DuplicateError, SerializationError):
+            return Busy.BUSY
+
+    async def renew(self, lease: Lease, *, lease_time: float, timeout: float) -> bool:
+        rows = await self._database.query(
+            self._statements.renew,
+            lease.key,
+            _lease_id(lease.key),
+            lease.token.encode("ascii"),
+            _milliseconds(lease_time),
+            timeout=timeout,
+        )
+        return bool(rows[0][0])
+
+    async def commit(
+        self, lease: Lease, value: bytes | None, expiration: Expiration, *, timeout: float = DEFAULT_TIMEOUT
+    ) -> None:
+        token = lease.token.encode("ascii")
+        mark = _MARK + token
+        parameters: tuple[object, ...] = (lease.key, _lease_id(lease.key), token, mark)
+        statement = self._statements.commit_removal
+        if value is not None:
+            statement = self._statements.commit
+            parameters += (bytes(value), *self._expiration(expiration))
+        attempts = 0
+
+        def write(link: Link) -> tuple[bool, bool]:
+            nonlocal attempts
+            attempts += 1
+            held, stored, before, present = link.query(statement, *parameters)[0]
+            # An attempt whose answer was lost left its mark.
+            done = attempts > 1 and before == mark and bool(present) == (value is not None)
+            return bool(held), bool(held and stored) or done
+
+        held, done = await self._database.run(write, timeout)
+        if done:
+            return
+        if attempts > 1 and not held:
+            raise CacheUnavailableError(
+                f"{self.name} lost the connection during a commit; whether the entry was written is not known."
+            )
+        raise LeaseLostError("The entry's lock had expired or the entry was removed; nothing was written.")
+
+    async def release(self, lease: Lease, *, timeout: float = DEFAULT_TIMEOUT) -> None:
+        await self._database.query(
+            self._statements.release, _lease_id(lease.key), lease.token.encode("ascii"), timeout=timeout
+        )
+
+    def _expiration(self, expiration: Expiration) -> tuple[int, str]:
+        """The sliding window and the absolute time as the statements take them."""
+        if expiration.sliding is None and expiration.absolute is None:
+            return whole_seconds(self._default_sliding), ""
+        return whole_seconds(expiration.sliding), time_text(expiration.absolute)
+
+
+def _checked(key: str) -> str:
+    """Returns a key that the table can hold as it is."""
+    if not key:
+        raise ArgumentError("The key of an entry must not be empty.")
+    if "\0" in key or key.startswith(_LEASE_PREFIX):
+        raise ArgumentError(f"The key of an entry holds no NUL character and does not begin with '{_LEASE_PREFIX}'.")
+    if not key.isascii() and not _is_text(key):
+        raise ArgumentError("The key of an entry holds half of a surrogate pair.")
+    _check_length(key, _LONGEST_ID, "The key of an entry")
+    return key
+
+
+def _is_text(key: str) -> bool:
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _lease_id(key: str) -> str:
+    _check_length(key, _LONGEST_ID - len(_LEASE_PREFIX), "The key of an entry that is locked")
+    return _LEASE_PREFIX + key
+
+
+def _check_length(text: str, longest: int, what: str) -> None:
+    if len(text) * 2 <= longest:
+        return
+    length = len(text.encode("utf-16-le", "surrogatepass")) // 2
+    if length > longest:
+        raise ArgumentError(f"{what} has {length} characters; a SQL table takes at most {longest}.")
+
+
+def _milliseconds(lease_time: float) -> int:
+    return min(max(round(lease_time * 1000), 1), 2**31 - 1)

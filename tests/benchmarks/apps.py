@@ -1,0 +1,140 @@
+"""The applications that the benchmark measures, one to a process: `python apps.py NAME PORT [REDIS_URL|SQL]`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import orjson
+from aiohttp import web
+
+from cmdlets import *
+from kestrun_py import KestrunHost
+
+MESSAGE = "Counter incremented"
+SECRET = bytes(range(32))
+
+
+def _json(value: object) -> web.Response:
+    body = orjson.dumps(value, option=orjson.OPT_INDENT_2)
+    return web.Response(body=body, content_type="application/json", charset="utf-8")
+
+
+def bare(_: str) -> web.Application:
+    """What every ratio is taken to: aiohttp alone, answering the same JSON."""
+
+    async def counter(request: web.Request) -> web.Response:
+        return _json({"message": MESSAGE, "counter": 1})
+
+    app = web.Application()
+    app.router.add_get("/login", counter)
+    app.router.add_get("/counter", counter)
+    app.router.add_get("/read", counter)
+    app.router.add_get("/hello", counter)
+    return app
+
+
+def _peer(storage: object) -> web.Application:
+    from aiohttp_session import get_session, setup
+
+    async def counter(request: web.Request) -> web.Response:
+        session = await get_session(request)
+        session["counter"] = session.get("counter", 0) + 1
+        return _json({"message": MESSAGE, "counter": session["counter"]})
+
+    async def read(request: web.Request) -> web.Response:
+        session = await get_session(request)
+        return _json({"message": MESSAGE, "counter": session.get("counter", 0)})
+
+    async def hello(request: web.Request) -> web.Response:
+        return _json({"message": MESSAGE, "counter": 1})
+
+    app = web.Application()
+    setup(app, storage)
+    app.router.add_get("/login", counter)
+    app.router.add_get("/counter", counter)
+    app.router.add_get("/read", read)
+    app.router.add_get("/hello", hello)
+    return app
+
+
+def peer_cookie(_: str) -> web.Application:
+    """aiohttp-session with everything in an encrypted cookie."""
+    from aiohttp_session.cookie_storage import EncryptedCookieStorage
+
+    return _peer(EncryptedCookieStorage(SECRET))
+
+
+def peer_redis(url: str) -> web.Application:
+    """aiohttp-session with its Redis storage."""
+    from aiohttp_session.redis_storage import RedisStorage
+    from redis import asyncio as redis
+
+    return _peer(RedisStorage(redis.from_url(url)))
+
+
+def _routes(host: KestrunHost) -> web.Application:
+    host.add_data_protection(folder=sys.argv[4])
+    host.add_session(
+        cookie=host.new_cookie_builder(name="Kr.Session", http_only=True, same_site="Lax", secure_policy="SameAsRequest")
+    )
+
+    async def counter() -> None:
+        current = get_kr_session_int32("counter") or 0
+        set_kr_session_int32("counter", current + 1)
+        write_kr_json_response({"message": MESSAGE, "counter": current + 1})
+
+    def counter_def() -> None:
+        current = get_kr_session_int32("counter") or 0
+        set_kr_session_int32("counter", current + 1)
+        write_kr_json_response({"message": MESSAGE, "counter": current + 1})
+
+    async def read() -> None:
+        write_kr_json_response({"message": MESSAGE, "counter": get_kr_session_int32("counter") or 0})
+
+    async def hello() -> None:
+        write_kr_json_response({"message": MESSAGE, "counter": 1})
+
+    host.add_map_route("/login", "Get", counter)
+    host.add_map_route("/counter", "Get", counter)
+    host.add_map_route("/counter-def", "Get", counter_def)
+    host.add_map_route("/read", "Get", read)
+    host.add_map_route("/read-only", "Get", read, session_access="read_only")
+    host.add_map_route("/hello", "Get", hello)
+    return host.create_app()
+
+
+def memory(_: str) -> web.Application:
+    return _routes(KestrunHost("memory"))
+
+
+def redis(url: str) -> web.Application:
+    return _routes(KestrunHost("redis").add_distributed_redis_cache(url))
+
+
+def postgres(connection_string: str) -> web.Application:
+    return _routes(
+        KestrunHost("postgres").add_distributed_postgres_cache(
+            connection_string, schema_name="public", table_name="Sessions"
+        )
+    )
+
+
+async def serve(app: web.Application, port: int) -> None:
+    runner = web.AppRunner(app, access_log=None, handle_signals=True)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    print("ready", flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    make = {
+        "bare": bare,
+        "peer-cookie": peer_cookie,
+        "peer-redis": peer_redis,
+        "memory": memory,
+        "redis": redis,
+        "postgres": postgres,
+    }[sys.argv[1]]
+    asyncio.run(serve(make(sys.argv[3]), int(sys.argv[2])))

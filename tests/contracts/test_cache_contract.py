@@ -1,0 +1,444 @@
+"""What every cache must do, whatever it keeps its entries in."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from kestrun_py.caching import DistributedCache, Expiration, Lease
+from kestrun_py.errors import (
+    ArgumentError,
+    CacheError,
+    CacheUnavailableError,
+    LeaseLostError,
+    LockTimeoutError,
+)
+
+LONG = Expiration(sliding=1200)
+
+# Entries
+
+
+async def test_missing_key(cache: DistributedCache) -> None:
+    assert await cache.get("missing") is None
+    assert await cache.get_string("missing") is None
+
+
+@pytest.mark.parametrize("value", [b"", b" ", b"abc", bytes(range(256)), b"\r\n$-1\r\n", b"x" * 300_000])
+async def test_value_comes_back(cache: DistributedCache, value: bytes) -> None:
+    await cache.set("key", value)
+    assert await cache.get("key") == value
+
+
+@pytest.mark.parametrize("text", ["", " ", "abc", "The quick brown fox", "Grüße, 世界 🦊"])
+async def test_string_is_utf8(cache: DistributedCache, text: str) -> None:
+    await cache.set_string("key", text)
+    assert await cache.get_string("key") == text
+    assert await cache.get("key") == text.encode()
+
+
+async def test_string_with_invalid_bytes(cache: DistributedCache) -> None:
+    await cache.set("key", b"a\xffb")
+    assert await cache.get_string("key") == "a\ufffdb"
+
+
+@pytest.mark.parametrize("key", ["k", "with space ", "ключ", "{tag}x", "a:b/c?d=e'\";--", "k" * 400])
+async def test_any_key(cache: DistributedCache, key: str) -> None:
+    await cache.set(key, b"value")
+    assert await cache.get(key) == b"value"
+    assert await cache.get(key + "x") is None
+    await cache.remove(key)
+    assert await cache.get(key) is None
+
+
+async def test_keys_differ_by_case_and_trailing_space(cache: DistributedCache) -> None:
+    await cache.set("key", b"lower")
+    await cache.set("KEY", b"upper")
+    await cache.set("key ", b"padded")
+    assert [await cache.get(key) for key in ("key", "KEY", "key ")] == [b"lower", b"upper", b"padded"]
+    assert await cache.get("Key") is None
+
+
+async def test_set_replaces(cache: DistributedCache) -> None:
+    await cache.set("key", b"first value, the longer one")
+    await cache.set("key", b"second")
+    assert await cache.get("key") == b"second"
+
+
+async def test_remove(cache: DistributedCache) -> None:
+    await cache.set("key", b"value")
+    await cache.remove("key")
+    assert await cache.get("key") is None
+    await cache.remove("key")
+
+
+async def test_refresh_of_missing_key(cache: DistributedCache) -> None:
+    await cache.refresh("missing")
+    assert await cache.get("missing") is None
+
+
+async def test_concurrent_requests_get_their_own_values(cache: DistributedCache) -> None:
+    async def one(number: int) -> None:
+        await cache.set(f"key{number}", b"%d" % number)
+        assert await cache.get(f"key{number}") == b"%d" % number
+
+    await asyncio.gather(*(one(number) for number in range(200)))
+
+
+# Expiration
+
+
+async def test_past_absolute_expiration(cache: DistributedCache) -> None:
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    with pytest.raises(ArgumentError, match=r"The absolute expiration value must be in the future\."):
+        await cache.set("key", b"value", absolute_expiration=past)
+    assert await cache.get("key") is None
+
+
+@pytest.mark.parametrize("seconds", [0, -1])
+async def test_windows_must_be_positive(cache: DistributedCache, seconds: int) -> None:
+    with pytest.raises(ArgumentError, match=r"The sliding expiration value must be positive\."):
+        await cache.set("key", b"value", sliding_expiration=seconds)
+    with pytest.raises(ArgumentError, match=r"The relative expiration value must be positive\."):
+        await cache.set("key", b"value", absolute_expiration_relative_to_now=timedelta(seconds=seconds))
+
+
+async def _alive_in_time(act: Callable[[], Awaitable[bytes | None]], since: float, window: float) -> None:
+    """Asserts that an entry is there, unless this machine was so slow that it may be gone."""
+    value = await act()
+    assert value == b"value" or time.monotonic() - since >= window
+
+
+async def test_absolute_expiration(cache: DistributedCache) -> None:
+    began = time.monotonic()
+    await cache.set("key", b"value", absolute_expiration=datetime.now(UTC) + timedelta(seconds=1.2))
+    await _alive_in_time(lambda: cache.get("key"), began, 1.2)
+    await asyncio.sleep(1.4)
+    assert await cache.get("key") is None
+
+
+async def test_naive_time_is_utc(cache: DistributedCache) -> None:
+    naive = (datetime.now(UTC) + timedelta(seconds=30)).replace(tzinfo=None)
+    await cache.set("key", b"value", absolute_expiration=naive)
+    lease = await cache.lock("key", lease_time=10, timeout=10)
+    assert lease is not None
+    assert lease.absolute == pytest.approx(naive.replace(tzinfo=UTC).timestamp(), abs=0.01)
+    await cache.release(lease)
+
+
+async def test_relative_expiration_wins(cache: DistributedCache) -> None:
+    began = time.monotonic()
+    far = datetime.now(UTC) + timedelta(hours=1)
+    await cache.set("key", b"value", absolute_expiration=far, absolute_expiration_relative_to_now=1.2)
+    await _alive_in_time(lambda: cache.get("key"), began, 1.2)
+    await asyncio.sleep(1.4)
+    assert await cache.get("key") is None
+
+
+async def test_absolute_expiration_is_not_extended(cache: DistributedCache) -> None:
+    began = time.monotonic()
+    await cache.set("key", b"value", absolute_expiration_relative_to_now=1.5)
+    while time.monotonic() - began < 1.8:
+        await cache.get("key")
+        await cache.refresh("key")
+        await asyncio.sleep(0.1)
+    assert await cache.get("key") is None
+
+
+async def test_sliding_expiration(cache: DistributedCache) -> None:
+    await cache.set("key", b"value", sliding_expiration=1)
+    await asyncio.sleep(1.3)
+    assert await cache.get("key") is None
+
+
+async def test_fraction_of_a_second(cache: DistributedCache) -> None:
+    began = time.monotonic()
+    await cache.set("key", b"value", sliding_expiration=0.6)
+    await _alive_in_time(lambda: cache.get("key"), began, 0.6)
+    await asyncio.sleep(1.4)  # a table holds whole seconds
+    assert await cache.get("key") is None
+
+
+@pytest.mark.parametrize("how", ["get", "refresh", "lock"])
+async def test_access_extends_sliding_expiration(cache: DistributedCache, how: str) -> None:
+    async def access() -> None:
+        if how == "lock":
+            lease = await cache.lock("key", lease_time=0.5, timeout=10)
+            if lease is not None:
+                await cache.release(lease)
+        else:
+            await getattr(cache, how)("key")
+
+    await cache.set("key", b"value", sliding_expiration=2)
+    began = touched = time.monotonic()
+    gap = 0.0
+    while touched - began < 3:
+        await asyncio.sleep(0.3)
+        await access()
+        gap, touched = max(gap, time.monotonic() - touched), time.monotonic()
+    assert await cache.get("key") == b"value" or gap > 1.9
+    await asyncio.sleep(2.3)
+    assert await cache.get("key") is None
+
+
+async def test_sliding_expiration_ends_at_the_absolute_one(cache: DistributedCache) -> None:
+    await cache.set("key", b"value", sliding_expiration=1.5, absolute_expiration_relative_to_now=2)
+    began = time.monotonic()
+    while time.monotonic() - began < 2.3:
+        await cache.get("key")
+        await asyncio.sleep(0.1)
+    assert await cache.get("key") is None
+
+
+async def test_set_replaces_the_expiration(cache: DistributedCache) -> None:
+    await cache.set("key", b"first", absolute_expiration_relative_to_now=1)
+    await cache.set("key", b"second", sliding_expiration=600)
+    await asyncio.sleep(1.3)
+    assert await cache.get("key") == b"second"
+
+
+# Locks
+
+
+async def take(cache: DistributedCache, key: str = "key", lease_time: float = 30, timeout: float = 30) -> Lease:
+    lease = await cache.lock(key, lease_time=lease_time, timeout=timeout)
+    assert lease is not None
+    return lease
+
+
+async def test_lock_of_missing_key_locks_and_writes_nothing(cache: DistributedCache) -> None:
+    assert await cache.lock("key", lease_time=30, timeout=10) is None
+    assert await cache.lock("key", lease_time=30, timeout=10) is None
+    await cache.set("key", b"value")
+    assert (await take(cache)).value == b"value"
+
+
+async def test_lock_reads_and_commit_stores(cache: DistributedCache) -> None:
+    await cache.store("key", b"before", LONG)
+    lease = await take(cache)
+    assert (lease.key, lease.value, lease.absolute) == ("key", b"before", None)
+    await cache.commit(lease, b"after", LONG)
+    assert await cache.get("key") == b"after"
+
+
+async def test_lock_is_exclusive(cache: DistributedCache) -> None:
+    await cache.store("key", b"value", LONG)
+    await cache.store("other", b"value", LONG)
+    lease = await take(cache)
+    began = time.monotonic()
+    with pytest.raises(LockTimeoutError):
+        await cache.lock("key", lease_time=30, timeout=0.3)
+    assert 0.25 < time.monotonic() - began < 10
+    await cache.release(await take(cache, "other"))
+    await cache.release(lease)
+    await cache.release(await take(cache))
+
+
+async def test_reading_needs_no_lock(cache: DistributedCache) -> None:
+    await cache.store("key", b"value", LONG)
+    lease = await take(cache)
+    assert await cache.get("key") == b"value"
+    await cache.refresh("key")
+    await cache.commit(lease, b"after", LONG)
+
+
+@pytest.mark.parametrize("end", ["commit", "release", "remove", "expire"])
+async def test_waiter_gets_the_lock(cache: DistributedCache, end: str) -> None:
+    await cache.store("key", b"before", LONG)
+    lease = await take(cache, lease_time=0.7 if end == "expire" else 30)
+    waiter = asyncio.create_task(cache.lock("key", lease_time=30, timeout=30))
+    await asyncio.sleep(0.3)
+    assert not waiter.done()
+    if end == "commit":
+        await cache.commit(lease, b"after", LONG)
+    elif end == "release":
+        await cache.release(lease)
+    elif end == "remove":
+        await cache.commit(lease, None, LONG)
+    taken = await waiter
+    if end == "remove":
+        assert taken is None
+    else:
+        assert taken is not None
+        assert taken.value == (b"after" if end == "commit" else b"before")
+        await cache.commit(taken, b"last", LONG)
+        assert await cache.get("key") == b"last"
+
+
+async def test_commit_of_nothing_removes(cache: DistributedCache) -> None:
+    await cache.store("key", b"value", LONG)
+    await cache.commit(await take(cache), None, LONG)
+    assert await cache.get("key") is None
+    assert await cache.lock("key", lease_time=30, timeout=10) is None
+
+
+async def test_removed_entry_is_not_brought_back(cache: DistributedCache) -> None:
+    await cache.store("key", b"value", LONG)
+    lease = await take(cache)
+    await cache.remove("key")
+    with pytest.raises(LeaseLostError):
+        await cache.commit(lease, b"ghost", LONG)
+    assert await cache.get("key") is None
+    assert not await cache.renew(lease, lease_time=30, timeout=10)
+    await cache.release(lease)
+    assert await cache.get("key") is None
+
+
+async def test_lock_is_used_once(cache: DistributedCache) -> None:
+    await cache.store("key", b"value", LONG)
+    lease = await take(cache)
+    await cache.commit(lease, b"first", LONG)
+    with pytest.raises(LeaseLostError):
+        await cache.commit(lease, b"second", LONG)
+    with pytest.raises(LeaseLostError):
+        await cache.commit(lease, None, LONG)
+    assert await cache.get("key") == b"first"
+
+
+async def test_lost_lease_harms_nobody(cache: DistributedCache) -> None:
+    await cache.store("key", b"value", LONG)
+    lost = await take(cache, lease_time=0.2)
+    holder = await take(cache)
+    assert not await cache.renew(lost, lease_time=30, timeout=10)
+    await cache.release(lost)
+    for value in (b"late", None):
+        with pytest.raises(LeaseLostError):
+            await cache.commit(lost, value, LONG)
+    with pytest.raises(LockTimeoutError):
+        await cache.lock("key", lease_time=30, timeout=0.1)
+    await cache.commit(holder, b"in time", LONG)
+    assert await cache.get("key") == b"in time"
+
+
+async def test_renewed_lease_holds(cache: DistributedCache) -> None:
+    await cache.store("key", b"value", LONG)
+    lease = await take(cache, lease_time=3)
+    assert await cache.renew(lease, lease_time=30, timeout=10)
+    with pytest.raises(LockTimeoutError):
+        await cache.lock("key", lease_time=30, timeout=3.3)
+    await cache.commit(lease, b"after", LONG)
+
+
+async def test_entry_lives_as_long_as_its_lease(cache: DistributedCache) -> None:
+    await cache.store("key", b"value", Expiration(sliding=1))
+    lease = await take(cache)
+    await asyncio.sleep(1.3)
+    assert await cache.renew(lease, lease_time=30, timeout=10)
+    await cache.commit(lease, b"after", LONG)
+    assert await cache.get("key") == b"after"
+
+
+async def test_released_entry_expires_as_before(cache: DistributedCache) -> None:
+    await cache.store("key", b"value", Expiration(sliding=1))
+    await cache.release(await take(cache))
+    await asyncio.sleep(1.4)
+    assert await cache.lock("key", lease_time=30, timeout=10) is None
+
+
+async def test_lease_knows_the_absolute_expiration(cache: DistributedCache) -> None:
+    absolute = time.time() + 2
+    await cache.store("key", b"value", Expiration(sliding=600, absolute=absolute))
+    for _ in range(2):
+        lease = await take(cache)
+        assert lease.absolute == pytest.approx(absolute, abs=0.001)
+        await cache.commit(lease, b"after", Expiration(sliding=600, absolute=lease.absolute))
+    await asyncio.sleep(2.3)
+    assert await cache.get("key") is None
+    assert await cache.lock("key", lease_time=30, timeout=10) is None
+
+
+async def test_commit_sets_the_expiration(cache: DistributedCache) -> None:
+    await cache.store("key", b"value", LONG)
+    await cache.commit(await take(cache), b"after", Expiration(sliding=1))
+    await asyncio.sleep(1.3)
+    assert await cache.get("key") is None
+
+
+async def test_cancelled_waiter_leaves_no_lock(cache: DistributedCache) -> None:
+    await cache.store("key", b"value", LONG)
+    lease = await take(cache)
+    waiters = [asyncio.create_task(cache.lock("key", lease_time=60, timeout=60)) for _ in range(5)]
+    await asyncio.sleep(0.2)
+    for waiter in waiters:
+        waiter.cancel()
+    assert all(
+        isinstance(one, asyncio.CancelledError) for one in await asyncio.gather(*waiters, return_exceptions=True)
+    )
+    await cache.release(lease)
+    await cache.release(await take(cache, timeout=30))
+
+
+async def test_cancelled_lock_is_released(cache: DistributedCache) -> None:
+    keys = [f"key{number}" for number in range(40)]
+    for key in keys:
+        await cache.store(key, b"value", LONG)
+
+    async def give_up(key: str) -> None:
+        task = asyncio.create_task(cache.lock(key, lease_time=120, timeout=60))
+        await asyncio.sleep(random.uniform(0, 0.003))
+        task.cancel()
+        try:
+            lease = await task
+        except asyncio.CancelledError:
+            return
+        assert lease is not None
+        await cache.release(lease)
+
+    await asyncio.gather(*map(give_up, keys))
+    for key in keys:
+        await cache.release(await take(cache, key, timeout=30))
+
+
+async def test_no_update_is_lost(cache: DistributedCache) -> None:
+    await cache.store("key", b"0", LONG)
+
+    async def increment() -> None:
+        for _ in range(10):
+            lease = await take(cache, timeout=100)
+            await asyncio.sleep(0)
+            await cache.commit(lease, b"%d" % (int(lease.value) + 1), LONG)
+
+    await asyncio.gather(*(increment() for _ in range(8)))
+    assert await cache.get("key") == b"80"
+
+
+# The cache as a whole
+
+
+async def test_ping(cache: DistributedCache) -> None:
+    status = await cache.ping()
+    assert status.server
+    assert status.version
+    assert 0 <= status.round_trip < 10
+
+
+async def test_start_comes_first(cache: DistributedCache) -> None:
+    await cache.start()
+    await cache.set("key", b"value")
+    assert await cache.get("key") == b"value"
+
+
+async def test_closed_cache_refuses(cache: DistributedCache) -> None:
+    await cache.store("key", b"value", LONG)
+    lease = await take(cache)
+    await cache.close()
+    await cache.close()
+    for operation in (
+        lambda: cache.get("key"),
+        lambda: cache.set("key", b"value"),
+        lambda: cache.refresh("key"),
+        lambda: cache.remove("key"),
+        lambda: cache.lock("key", lease_time=30, timeout=10),
+        lambda: cache.commit(lease, b"value", LONG),
+        lambda: cache.release(lease),
+        lambda: cache.renew(lease, lease_time=30, timeout=10),
+        lambda: cache.ping(),
+    ):
+        with pytest.raises(CacheError) as caught:
+            await operation()
+        assert isinstance(caught.value, CacheUnavailableError)

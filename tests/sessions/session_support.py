@@ -1,0 +1,287 @@
+"""What the session tests share: a cache that keeps count, a log to look into, a site to talk to."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from http.cookies import SimpleCookie
+from typing import Any
+
+from aiohttp import DummyCookieJar
+from aiohttp.test_utils import TestClient, TestServer
+from multidict import CIMultiDictProxy
+
+from kestrun_py import KestrunHost
+from kestrun_py.caching import DistributedCache, Expiration, Lease
+from kestrun_py.caching.memory import MemoryCache
+from kestrun_py.context import KestrunContext
+from kestrun_py.logging import LogEvent, Logger, LoggerConfiguration, LogLevel, Sink
+from kestrun_py.sessions import Session, blob
+
+COOKIE = "Kr.Session"
+
+Script = Callable[..., Any]
+
+
+class Clock:
+    """The time now; it moves as real time does, and further when it is told to."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead
+
+    def advance(self, seconds: float) -> None:
+        self.ahead += seconds
+
+
+class RecordingCache(MemoryCache):
+    """A memory cache that notes every call, and fails or hangs when told to.
+
+    Attributes:
+        calls: The names of the operations that were called.
+        keys: The keys they were called with.
+        broken: What operations raise, by name.
+        late: What operations raise, by name, after they have done what they do.
+        closed_gates: Operations that wait, by name, until the event is set; in vain beyond their timeout.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.calls: list[str] = []
+        self.keys: list[str] = []
+        self.broken: dict[str, Exception] = {}
+        self.late: dict[str, Exception] = {}
+        self.closed_gates: dict[str, asyncio.Event] = {}
+
+    def break_down(self, error: Exception, *names: str) -> None:
+        self.broken = dict.fromkeys(names or ("get", "store", "refresh", "remove", "lock", "renew", "commit"), error)
+
+    def repair(self) -> None:
+        self.broken.clear()
+        self.late.clear()
+
+    @property
+    def entries(self) -> dict[str, bytes]:
+        """What is stored, by key; expired entries that were not removed yet included."""
+        return {key: record[24:] for shard in self._shards for key, record in shard.items()}
+
+    @property
+    def sessions(self) -> list[dict[str, bytes]]:
+        """The values of all stored sessions."""
+        return [blob.decode(value)[1] for value in self.entries.values()]
+
+    @property
+    def leases(self) -> int:
+        """How many entries are locked."""
+        return len(self._leases)
+
+    async def _record(self, name: str, key: str) -> None:
+        self.calls.append(name)
+        self.keys.append(key)
+        gate = self.closed_gates.get(name)
+        if gate is not None:
+            await gate.wait()
+        if name in self.broken:
+            raise self.broken[name]
+
+    def _fail_late(self, name: str) -> None:
+        if name in self.late:
+            raise self.late[name]
+
+    async def get(self, key: str, *, timeout: float = 10) -> bytes | None:
+        await self._record("get", key)
+        return await super().get(key, timeout=timeout)
+
+    async def store(self, key: str, value: bytes, expiration: Expiration, *, timeout: float = 10) -> None:
+        await self._record("store", key)
+        await super().store(key, value, expiration, timeout=timeout)
+        self._fail_late("store")
+
+    async def refresh(self, key: str, *, timeout: float = 10) -> None:
+        await self._record("refresh", key)
+        await super().refresh(key, timeout=timeout)
+
+    async def remove(self, key: str, *, timeout: float = 10) -> None:
+        await self._record("remove", key)
+        await super().remove(key, timeout=timeout)
+
+    async def lock(self, key: str, *, lease_time: float, timeout: float) -> Lease | None:
+        await self._record("lock", key)
+        return await super().lock(key, lease_time=lease_time, timeout=timeout)
+
+    async def renew(self, lease: Lease, *, lease_time: float, timeout: float) -> bool:
+        await self._record("renew", lease.key)
+        return await super().renew(lease, lease_time=lease_time, timeout=timeout)
+
+    async def commit(self, lease: Lease, value: bytes | None, expiration: Expiration, *, timeout: float = 10) -> None:
+        await self._record("commit", lease.key)
+        await super().commit(lease, value, expiration, timeout=timeout)
+        self._fail_late("commit")
+
+    async def release(self, lease: Lease, *, timeout: float = 10) -> None:
+        await self._record("release", lease.key)
+        await super().release(lease, timeout=timeout)
+
+
+class Log(Sink):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__("the test's log", lambda event: event.message, LogLevel.VERBOSE)
+        self.events: list[LogEvent] = []
+        self.logger: Logger = LoggerConfiguration().set_level("Verbose").add_sink(self).create_logger()
+
+    def _write(self, text: str, event: LogEvent) -> None:
+        self.events.append(event)
+
+    def texts(self, level: LogLevel) -> list[str]:
+        return [event.message for event in self.events if event.level is level]
+
+    @property
+    def alarms(self) -> list[str]:
+        """What was logged from Warning on."""
+        return [event.message for event in self.events if event.level >= LogLevel.WARNING]
+
+    @property
+    def everything(self) -> str:
+        """All that was logged, with values and tracebacks."""
+        return "\n".join(f"{event.message} {dict(event.properties)!r} {event.exception}" for event in self.events)
+
+
+@dataclass
+class Answer:
+    """What a request was answered, and what it did to the cache.
+
+    Attributes:
+        calls: The cache operations between request and answer.
+    """
+
+    status: int
+    text: str
+    headers: CIMultiDictProxy[str]
+    calls: list[str] = field(default_factory=list)
+
+    @property
+    def set_cookie(self) -> list[str]:
+        return self.headers.getall("Set-Cookie", [])
+
+    @property
+    def cookie(self) -> str | None:
+        """The session cookie's new value as it has to be sent back; empty if it was expired; None if untouched."""
+        found = SimpleCookie("\n".join(self.set_cookie))
+        return found[COOKIE].coded_value if COOKIE in found else None
+
+
+class Site:
+    """A served host, and a client without a cookie jar."""
+
+    def __init__(self, host: KestrunHost, cache: RecordingCache, log: Log, client: TestClient[Any, Any]) -> None:
+        self.host = host
+        self.cache = cache
+        self.log = log
+        self.client = client
+
+    async def get(
+        self, path: str, cookie: str | None = None, *, method: str = "GET", headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Sends a request with the session cookie given; answers as `Answer`."""
+        sent = dict(headers or {})
+        if cookie is not None:
+            sent["Cookie"] = f"{COOKIE}={cookie}"
+        before = len(self.cache.calls)
+        async with self.client.request(method, path, headers=sent, allow_redirects=False) as response:
+            text = await response.text()
+            return Answer(response.status, text, response.headers, self.cache.calls[before:])
+
+    async def login(self, path: str = "/set") -> str:
+        """Starts a session by a request; returns its cookie."""
+        answer = await self.get(path)
+        assert answer.status == 200, answer
+        assert answer.cookie
+        return answer.cookie
+
+
+class Sites:
+    """Serves hosts until the test ends."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self._stack = stack
+
+    async def serve(
+        self,
+        routes: Mapping[str, Script],
+        *,
+        cache: RecordingCache | None = None,
+        cookie: Mapping[str, Any] | None = None,
+        configure: Callable[[KestrunHost], object] | None = None,
+        max_runspaces: int | None = None,
+        server: Mapping[str, Any] | None = None,
+        **session: Any,
+    ) -> Site:
+        """Serves `routes` (scripts by path), with sessions in `cache`.
+
+        Args:
+            routes: A path that begins with ``ro:`` is mapped with ``session_access="read_only"``.
+            cache: Where the sessions are.
+            cookie: Attributes of the session cookie beside its name.
+            configure: Called with the host after `add_session`.
+            max_runspaces: Worker threads.
+            server: Options of aiohttp's server.
+            session: Arguments of `add_session`.
+        """
+        log = Log()
+        cache = RecordingCache(logger=log.logger) if cache is None else cache
+        host = KestrunHost("test", logger=log.logger)
+        host.services.add(DistributedCache, cache)
+        host.set_server_options(max_runspaces=max_runspaces)
+        builder = host.new_cookie_builder(**{"name": COOKIE, "http_only": True, "same_site": "Lax", **(cookie or {})})
+        host.add_session(cookie=builder, **session)
+        if configure is not None:
+            configure(host)
+        for path, script in routes.items():
+            access = "read_only" if path.startswith("ro:") else "read_write"
+            host.add_map_route(path.removeprefix("ro:"), "Get,Post", script, session_access=access)
+        client = await self._stack.enter_async_context(
+            TestClient(TestServer(host.create_app(), **(server or {})), cookie_jar=DummyCookieJar())
+        )
+        return Site(host, cache, log, client)
+
+
+def as_def(work: Callable[[Session], Any]) -> Script:
+    """A ``def`` script that works with the session and answers with what comes of it."""
+
+    def script(context: KestrunContext) -> None:
+        context.response.write_json({"result": work(context.session)}, compress=True)
+
+    return script
+
+
+def as_async_def(work: Callable[[Session], Any]) -> Script:
+    """The same as an ``async def`` script."""
+
+    async def script(context: KestrunContext) -> None:
+        await asyncio.sleep(0)
+        context.response.write_json({"result": work(context.session)}, compress=True)
+
+    return script
+
+
+async def until(condition: Callable[[], object], seconds: float = 30) -> None:
+    """Waits until a condition is true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        await asyncio.sleep(0.002)
+
+
+async def returns(value: Any) -> Any:
+    """A coroutine function's shortest body."""
+    return value
+
+
+Loader = Callable[[], Awaitable[Any]]
