@@ -3,6 +3,8 @@
 A host script begins with ``from cmdlets import *``.
 """
 
+# ruff: noqa: F403 - this module is made of the others
+
 from cmdlets import cookies, logging, requests, responses, routes, server, sessions
 from cmdlets.cookies import *
 from cmdlets.logging import *

@@ -89,7 +89,7 @@ def get_kr_request_route_param(
 
 
 def get_kr_request_body(*, raw: bool = False) -> Any:
-    """Returns the request's body by its media type: JSON, a form or XML as Python's values, else text (Get-KrRequestBody).
+    """Returns the request's body (Get-KrRequestBody): by its media type JSON, a form or XML, otherwise text.
 
     Args:
         raw: Return the text, whatever the media type.

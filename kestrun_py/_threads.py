@@ -39,4 +39,4 @@ def inherit_context() -> None:
         start(thread)
 
     setattr(start_with_context, _MARK, True)
-    threading.Thread.start = start_with_context  # type: ignore[method-assign]
+    threading.Thread.start = start_with_context  # type: ignore[method-assign, assignment]

@@ -48,7 +48,7 @@ def build_application(
         # The last moment before the first byte: a response that streams commits its session here.
         scope = scope_of(request)
         if scope is not None:
-            await scope.commit()
+            await scope.commit(is_https=request.secure)
             scope.apply(response)
         if response.headers.get(hdrs.SERVER) == SERVER_SOFTWARE:
             if server_header:

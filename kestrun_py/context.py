@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import TypeVar
 
 from aiohttp import web
@@ -15,7 +15,7 @@ from kestrun_py.response import KestrunResponse
 from kestrun_py.services import ServiceRegistry
 from kestrun_py.sessions import Session, scope_of
 
-__all__ = ["KestrunContext", "active_context", "current_context", "entered"]
+__all__ = ["KestrunContext", "active_context", "current_context", "enter_context", "leave_context"]
 
 _T = TypeVar("_T")
 
@@ -88,17 +88,12 @@ def active_context() -> KestrunContext | None:
     return None if context is None or context.ended else context
 
 
-class entered:
-    """Context manager: within it, `context` is the current one; afterwards it has ended."""
+def enter_context(context: KestrunContext) -> Token[KestrunContext | None]:
+    """Makes `context` the current one; what it returns is for `leave_context`."""
+    return _current.set(context)
 
-    __slots__ = ("_context", "_token")
 
-    def __init__(self, context: KestrunContext) -> None:
-        self._context = context
-
-    def __enter__(self) -> None:
-        self._token = _current.set(self._context)
-
-    def __exit__(self, *_: object) -> None:
-        self._context.ended = True
-        _current.reset(self._token)
+def leave_context(context: KestrunContext, token: Token[KestrunContext | None]) -> None:
+    """Ends `context`: helpers that are called for it from now on raise a ContextError."""
+    context.ended = True
+    _current.reset(token)

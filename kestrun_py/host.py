@@ -20,6 +20,7 @@ from kestrun_py._threads import inherit_context
 from kestrun_py.application import add_session_services, build_application
 from kestrun_py.caching import DistributedCache
 from kestrun_py.caching.memory import MemoryCache
+from kestrun_py.context import active_context
 from kestrun_py.cookies import CookieBuilder
 from kestrun_py.data_protection import FileXmlRepository, KeyRing, XmlRepository, open_default_repository
 from kestrun_py.endpoints import Endpoint, resolve_endpoints
@@ -41,7 +42,10 @@ _SECOND_CACHE = (
     "A distributed cache implementation is already registered ({}). Only one distributed cache can be registered "
     "per host."
 )
-_SECOND_SESSION = "Session services are already registered. Only one session configuration can be registered per host."
+_SECOND_SESSION = (
+    "Session services are already registered (with the cookie '{}'). Only one session configuration can be registered "
+    "per host."
+)
 
 
 class KestrunHost:
@@ -66,14 +70,13 @@ class KestrunHost:
         self.name = name
         self.logger = default_logger if logger is None else logger
         self.environment = _environment(environment)
-        self.services = ServiceRegistry()
+        self.services = ServiceRegistry(self.logger)
         self.services.add(KestrunHost, self)
         self._endpoints: list[Endpoint] = []
         self._middleware: list[Callable[[], Middleware]] = []
         self._routes = RouteTable()
         self._pool = RunspacePool()
         self._server_header = True
-        self._session_options: SessionOptions | None = None
         self._memory_allowed = True
         self._application_name = "kestrun"
         self._key_repository: XmlRepository | None = None
@@ -141,9 +144,15 @@ class KestrunHost:
 
         What runs before `add_session` has no session; what runs after it calls ``await session.load()`` before
         using it.
+
+        Raises:
+            ArgumentError: It is not marked with ``@aiohttp.web.middleware``.
         """
         self._check_open("use")
-        self._queue(getattr(middleware, "__qualname__", repr(middleware)), lambda: middleware)
+        name = getattr(middleware, "__qualname__", type(middleware).__qualname__)
+        if getattr(middleware, "__middleware_version__", None) != 1:
+            raise ArgumentError(f"use takes an aiohttp middleware: put @aiohttp.web.middleware before {name}.")
+        self._queue(name, lambda: middleware)
         return self
 
     # Caches and sessions
@@ -160,9 +169,7 @@ class KestrunHost:
         registered = self.services.get(DistributedCache)
         if registered is not None:
             raise InvalidOperationError(_SECOND_CACHE.format(f"the {registered.name} cache"))
-        cache = make()
-        self.services.add(DistributedCache, cache)
-        self.logger.debug("Service {Service} registered: {Cache}", "DistributedCache", cache.name)
+        self.services.add(DistributedCache, make())
         return self
 
     def add_session(
@@ -187,14 +194,14 @@ class KestrunHost:
             ArgumentError: An option out of its range, or a cookie that browsers would refuse.
         """
         self._check_open("add_session")
-        if self._session_options is not None:
-            raise InvalidOperationError(_SECOND_SESSION)
+        registered = self.services.get(SessionOptions)
+        if registered is not None:
+            raise InvalidOperationError(_SECOND_SESSION.format(registered.cookie.name))
         if options is not None and settings:
             raise ArgumentError(f"add_session takes options or {', '.join(settings)}, not both.")
-        self._session_options = SessionOptions.of(**settings) if options is None else options
+        self.services.add(SessionOptions, SessionOptions.of(**settings) if options is None else options)
         self._memory_allowed = not no_distributed_memory_cache
         self._queue("session", lambda: session_middleware(self.services.require(SessionStore), self.logger))
-        self.logger.debug("Service {Service} registered", "Session")
         return self
 
     def new_cookie_builder(self, **attributes: Any) -> CookieBuilder:
@@ -259,37 +266,32 @@ class KestrunHost:
         made = _make_script(script, code, code_file_path, arguments)
         access = to_enum(SessionAccess, session_access, "session_access")
         action = to_enum(DuplicateAction, duplicate_action, "duplicate_action")
-        if any(self._routes.has(template, verb) for verb in methods) and not (
-            allow_duplicate or action is DuplicateAction.ALLOW
-        ):
-            text = f"Route '{pattern}' with method(s) {', '.join(map(enum_text, methods))} already exists."
-            if action is DuplicateAction.THROW:
-                raise InvalidOperationError(text)
-            self.logger.write(
-                LogLevel.WARNING if action is DuplicateAction.WARN else LogLevel.DEBUG,
-                "{Text} Skipped.",
-                text,
-            )
-            return self
+        hosts = self._hosts([endpoints] if isinstance(endpoints, str) else endpoints)
         handler = RouteHandler(pattern, made, access, self._pool, self.logger)
-        self._routes.add(
-            template,
-            methods,
-            handler.handle,
-            self._hosts([endpoints] if isinstance(endpoints, str) else endpoints),
-        )
-        self.logger.debug("Route {Verbs} {Pattern} mapped", ", ".join(map(enum_text, methods)), pattern)
+        names = ", ".join(map(enum_text, methods))
+        with self._routes.adding:
+            exists = any(self._routes.has(template, verb) for verb in methods)
+            if exists and not allow_duplicate and action is not DuplicateAction.ALLOW:
+                return self._refuse_route(f"Route '{pattern}' with method(s) {names} already exists.", action)
+            self._routes.add(template, methods, handler.handle, hosts)
+        self.logger.debug("Route {Verbs} {Pattern} mapped", names, pattern)
+        return self
+
+    def _refuse_route(self, text: str, action: DuplicateAction) -> Self:
+        if action is DuplicateAction.THROW:
+            raise InvalidOperationError(text)
+        level = LogLevel.WARNING if action is DuplicateAction.WARN else LogLevel.DEBUG
+        self.logger.write(level, "{Text} It is skipped.", text)
         return self
 
     def _hosts(self, names: Iterable[str]) -> list[str]:
-        known = {name.casefold() for endpoint in self._endpoints for name in endpoint.names}
-        wanted = [name.partition("://")[2] or name for name in names]
-        unknown = [name for name in wanted if name.casefold().rstrip("/") not in known]
+        known = {name.lower() for endpoint in self._endpoints for name in endpoint.names}
+        wanted = [(name.partition("://")[2] or name).rstrip("/") for name in names]
+        unknown = [name for name in wanted if name.lower() not in known]
         if unknown:
-            raise ArgumentError(
-                f"Invalid Endpoints: {', '.join(unknown)}. The host listens on {', '.join(sorted(known)) or 'none yet'}."
-            )
-        return [name.rstrip("/") for name in wanted]
+            places = ", ".join(sorted(known)) or "none yet"
+            raise ArgumentError(f"Invalid Endpoints: {', '.join(unknown)}. The host listens on {places}.")
+        return wanted
 
     # Configuration
 
@@ -308,8 +310,9 @@ class KestrunHost:
             return self
         if not self._endpoints:
             self.add_endpoint()
-        if self._session_options is not None:
-            self._build_sessions(self._session_options)
+        options = self.services.get(SessionOptions)
+        if options is not None:
+            self._build_sessions(options)
         self._configured = True
         self.logger.debug("Host {Name} configured", self.name)
         return self
@@ -318,8 +321,8 @@ class KestrunHost:
         if self.services.get(DistributedCache) is None:
             if not self._memory_allowed:
                 raise InvalidOperationError(
-                    "Sessions need a distributed cache: call add_distributed_redis_cache or another add_distributed_..._cache, "
-                    "or leave out no_distributed_memory_cache."
+                    "Sessions need a distributed cache: call add_distributed_redis_cache or another "
+                    "add_distributed_..._cache, or leave out no_distributed_memory_cache."
                 )
             self.add_distributed_memory_cache()
         with_tls = [endpoint.certificate is not None for endpoint in self._endpoints]
@@ -392,14 +395,15 @@ class KestrunHost:
         """Stops the server that `start` or `run` started.
 
         Args:
-            wait: Whether to wait until the requests in flight were answered.
+            wait: Whether to wait until the requests in flight were answered; a route script never waits, for its own
+                request is one of them.
 
         Raises:
             InvalidOperationError: It is not running.
         """
         if self._server is None:
             raise InvalidOperationError(f"The server '{self.name}' is not running.")
-        self._server.stop(wait=wait)
+        self._server.stop(wait=wait and active_context() is None)
 
     def _new_server(self) -> Server:
         if self._server is not None:

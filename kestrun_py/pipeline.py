@@ -8,7 +8,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from kestrun_py.context import KestrunContext, current_context, entered
+from kestrun_py.context import KestrunContext, current_context, enter_context, leave_context
 from kestrun_py.errors import SessionTooLargeError, SessionUnavailableError
 from kestrun_py.logging import Logger, LogLevel
 from kestrun_py.response import KestrunResponse
@@ -28,19 +28,21 @@ def entry_middleware(services: ServiceRegistry, logger: Logger) -> Middleware:
     @web.middleware
     async def run(request: web.Request, handler: Handler) -> web.StreamResponse:
         context = KestrunContext(services, request)
-        with entered(context):
-            try:
-                return await handler(request)
-            except web.HTTPException as raised:
-                if request.match_info.http_exception is raised:
-                    return _no_route(raised)
-                raise
-            except SessionUnavailableError as error:
-                logger.error("{Error}", error)
-                return unavailable_response()
-            except Exception as error:
-                logger.error("{Method} {Path} failed.", request.method, request.path, exception=error)
-                return _server_error(context)
+        token = enter_context(context)
+        try:
+            return await handler(request)
+        except web.HTTPException as raised:
+            if request.match_info.http_exception is raised:
+                return _no_route(raised)
+            raise
+        except SessionUnavailableError as error:
+            logger.error("{Error}", error)
+            return unavailable_response()
+        except Exception as error:
+            logger.error("{Method} {Path} failed.", request.method, request.path, exception=error)
+            return _server_error(context)
+        finally:
+            leave_context(context, token)
 
     return run
 
@@ -82,21 +84,7 @@ class RouteHandler:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """The aiohttp handler."""
-        if not self._logger.is_enabled(LogLevel.DEBUG):
-            return await self._run(request)
         started = time.perf_counter()
-        response = await self._run(request)
-        self._logger.debug(
-            "Route {Method} {Pattern} ran {Script}: {Status} in {Elapsed:0.0} ms",
-            request.method,
-            self._pattern,
-            self._script.name,
-            response.status,
-            (time.perf_counter() - started) * 1000,
-        )
-        return response
-
-    async def _run(self, request: web.Request) -> web.StreamResponse:
         context = current_context()
         scope = scope_of(request)
         try:
@@ -110,7 +98,7 @@ class RouteHandler:
         except SessionUnavailableError as error:
             self._logger.error("{Method} {Pattern}: {Error}", request.method, self._pattern, error)
             return unavailable_response()
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # exit() in a script ends the script, not the server
             if isinstance(error, SessionTooLargeError) and scope is not None:
                 scope.discard()  # the stored session stays as it was before this request
             self._logger.error(
@@ -120,6 +108,14 @@ class RouteHandler:
         finally:
             if scope is not None and not self._settled:
                 self._preloads = self._settled = scope.accessed
-        if isinstance(result, web.StreamResponse):
-            return result
-        return context.response.to_aiohttp()
+        response = result if isinstance(result, web.StreamResponse) else context.response.to_aiohttp()
+        if self._logger.is_enabled(LogLevel.DEBUG):
+            self._logger.debug(
+                "Route {Method} {Pattern} ran {Script}: {Status} in {Elapsed:0.0} ms",
+                request.method,
+                self._pattern,
+                self._script.name,
+                response.status,
+                (time.perf_counter() - started) * 1000,
+            )
+        return response

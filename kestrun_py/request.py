@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 import orjson
 from aiohttp import web
@@ -18,13 +19,19 @@ from kestrun_py.errors import ArgumentError
 __all__ = ["KestrunRequest"]
 
 _DECLARATIONS: Final = ("<!DOCTYPE", "<!ENTITY")
+_MAX_FIELDS: Final = 1024  # as ASP.NET Core
+# Python knows codecs that are no charsets, and some that a client could keep it busy with.
+_CHARSETS: Final = ("utf-8", "utf-16", "utf-32", "ascii", "iso8859", "cp", "koi8", "gb", "big5", "shift_jis", "euc_")
 
 
 class KestrunRequest:
     """What a client asked for. `raw` is aiohttp's request."""
 
+    __slots__ = ("_query", "raw")
+
     def __init__(self, raw: web.Request) -> None:
         self.raw = raw
+        self._query: dict[str, str] | None = None
 
     @property
     def method(self) -> str:
@@ -53,11 +60,12 @@ class KestrunRequest:
         """The values of the route template's parameters, as text."""
         return self.raw.match_info
 
-    @cached_property
+    @property
     def query(self) -> dict[str, str]:
         """The query parameters; the values of a repeated name are joined with a comma, as in Kestrun."""
-        query = self.raw.query
-        return {name: ",".join(query.getall(name)) for name in query}
+        if self._query is None:
+            self._query = _joined(self.raw.query.items())
+        return self._query
 
     @property
     def content_type(self) -> str:
@@ -65,34 +73,68 @@ class KestrunRequest:
         return self.raw.content_type if self.raw.headers.get("Content-Type") else ""
 
     def read_text(self) -> str:
-        """The body as text, in the charset that the client named (UTF-8 otherwise)."""
-        body = wait(self.raw.read())
+        """The body as text, in the charset that the client named (UTF-8 if it named none, or one that is unknown)."""
+        text = wait(self.raw.read()).decode(self._charset(), "replace")
+        return text.removeprefix("\ufeff")
+
+    def _charset(self) -> str:
         try:
-            return body.decode(self.raw.charset or "utf-8", "replace")
-        except LookupError:
-            return body.decode("utf-8", "replace")
+            name = codecs.lookup(self.raw.charset or "utf-8").name
+        except (LookupError, ValueError):
+            return "utf-8"
+        return name if name.startswith(_CHARSETS) else "utf-8"
 
     def read_body(self) -> Any:
         """The body by its media type.
 
-        JSON becomes Python's values, a form a dictionary of texts, XML a dictionary by element names, and anything
-        else text. Unlike Kestrun, parameters of the media type (``application/json; charset=utf-8``) do not matter.
+        JSON becomes Python's values, a form a dictionary of texts (those of a repeated name joined with a comma), XML
+        a dictionary by element names, and anything else text. The files of a multipart form are aiohttp's
+        ``FileField``. Unlike Kestrun, parameters of the media type (``application/json; charset=utf-8``) do not
+        matter.
 
         Raises:
             ArgumentError: The body is not what its media type says.
         """
         match self.content_type:
             case "application/json":
-                try:
-                    return orjson.loads(wait(self.raw.read()))
-                except orjson.JSONDecodeError as error:
-                    raise ArgumentError(f"The request body is not JSON: {error}.") from None
-            case "application/x-www-form-urlencoded" | "multipart/form-data":
-                return dict(wait(self.raw.post()))
+                return _parse_json(self.read_text())
+            case "application/x-www-form-urlencoded":
+                return _parse_form(self.read_text())
+            case "multipart/form-data":
+                return self._read_multipart()
             case "application/xml" | "text/xml":
                 return _xml_to_dict(self.read_text())
             case _:
                 return self.read_text()
+
+    def _read_multipart(self) -> dict[str, Any]:
+        try:
+            form = wait(self.raw.post())
+        except (ValueError, LookupError) as error:
+            raise ArgumentError(f"The request body is not a multipart form: {error}.") from None
+        return dict(form)
+
+
+def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """A dictionary in which the values of a repeated name are joined with a comma, as .NET's StringValues are."""
+    values: dict[str, list[str]] = {}
+    for name, value in pairs:
+        values.setdefault(name, []).append(value)
+    return {name: ",".join(several) for name, several in values.items()}
+
+
+def _parse_form(text: str) -> dict[str, str]:
+    try:
+        return _joined(parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS))
+    except ValueError:
+        raise ArgumentError(f"The request body is a form of more than {_MAX_FIELDS} fields.") from None
+
+
+def _parse_json(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise ArgumentError(f"The request body is not JSON: {error}.") from None
 
 
 def _xml_to_dict(text: str) -> dict[str, Any]:

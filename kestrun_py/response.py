@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from html import escape
 from http import HTTPStatus
 from typing import Any, Final
+from urllib.parse import quote
 
 import orjson
-from aiohttp import web
+from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
 from kestrun_py.errors import ArgumentError
@@ -21,6 +22,7 @@ __all__ = ["KestrunResponse"]
 
 _JSON: Final = "application/json; charset=utf-8"
 _TEXT: Final = "text/plain; charset=utf-8"
+_VISIBLE: Final = "".join(map(chr, range(0x21, 0x7F)))
 
 
 class KestrunResponse:
@@ -30,17 +32,23 @@ class KestrunResponse:
         status: The HTTP status; 200 until a script writes another.
         body: The body, or None for none.
         content_type: The Content-Type header, or None for none.
-        headers: Further headers.
     """
 
-    __slots__ = ("_request", "body", "content_type", "headers", "status")
+    __slots__ = ("_headers", "_request", "body", "content_type", "status")
 
     def __init__(self, request: KestrunRequest) -> None:
         self._request = request
         self.status = 200
         self.body: bytes | None = None
         self.content_type: str | None = None
-        self.headers: CIMultiDict[str] = CIMultiDict()
+        self._headers: CIMultiDict[str] | None = None
+
+    @property
+    def headers(self) -> CIMultiDict[str]:
+        """Further headers of the answer."""
+        if self._headers is None:
+            self._headers = CIMultiDict()
+        return self._headers
 
     def write_json(
         self,
@@ -77,7 +85,7 @@ class KestrunResponse:
         self._write(None, status, None)
 
     def write_redirect(self, url: str, *, message: str | None = None) -> None:
-        """Answers 302 with a Location.
+        """Answers 302 with a Location; what is not ASCII in the URL is percent-escaped.
 
         Raises:
             ArgumentError: The URL is empty or holds a line break.
@@ -86,8 +94,9 @@ class KestrunResponse:
             raise ArgumentError("The URL of a redirect must not be empty.")
         if any(char in url for char in "\r\n\0"):
             raise ArgumentError("The URL of a redirect must not hold a line break.")
-        self._write(None if message is None else message.encode(), 302, None if message is None else _TEXT)
-        self.headers["Location"] = url
+        body = None if message is None else message.encode("utf-8", "replace")
+        self._write(body, 302, None if message is None else _TEXT)
+        self.headers["Location"] = quote(url, safe=_VISIBLE, errors="replace")
 
     def write_error(
         self,
@@ -133,9 +142,9 @@ class KestrunResponse:
 
     def to_aiohttp(self) -> web.Response:
         """The response as aiohttp sends it."""
-        headers = self.headers
+        headers: CIMultiDict[str] = CIMultiDict() if self._headers is None else self._headers
         if self.content_type is not None:
-            headers["Content-Type"] = self.content_type
+            headers[hdrs.CONTENT_TYPE] = self.content_type
         return web.Response(body=self.body, status=self.status, headers=headers)
 
     def _write(self, body: bytes | None, status: int, content_type: str | None) -> None:
@@ -144,7 +153,8 @@ class KestrunResponse:
         self.body = body
         self.status = status
         self.content_type = content_type
-        self.headers.pop("Location", None)
+        if self._headers is not None:
+            self._headers.pop(hdrs.LOCATION, None)
 
 
 def _with_charset(content_type: str) -> str:

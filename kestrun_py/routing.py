@@ -20,7 +20,10 @@ __all__ = ["DuplicateAction", "HttpVerb", "RouteTable", "to_verbs"]
 
 
 class HttpVerb(Enum):
-    """The verbs that routes may be mapped for: HTTP's and WebDAV's, as in Kestrun."""
+    """The verbs that routes may be mapped for: HTTP's and WebDAV's, as in Kestrun.
+
+    Some of WebDAV's versioning verbs (CHECKIN, LABEL, UPDATE ...) never arrive: aiohttp's parser answers them with 400.
+    """
 
     GET = "GET"
     HEAD = "HEAD"
@@ -66,9 +69,8 @@ class DuplicateAction(Enum):
 
 def to_verbs(verbs: HttpVerb | str | Iterable[HttpVerb | str]) -> tuple[HttpVerb, ...]:
     """Takes one verb or several, as members or as text in any case (``"Get,Post"`` too)."""
-    if isinstance(verbs, HttpVerb):
-        return (verbs,)
-    names: Iterable[HttpVerb | str] = verbs.split(",") if isinstance(verbs, str) else verbs
+    given = verbs.split(",") if isinstance(verbs, str) else verbs
+    names: Iterable[HttpVerb | str] = given if isinstance(given, Iterable) else [given]
     found = tuple(dict.fromkeys(to_enum(HttpVerb, _plain(name), "verbs") for name in names))
     if not found:
         raise ArgumentError("verbs must name at least one HTTP verb.")
@@ -95,7 +97,7 @@ class _Entry:
         return self.find("GET", request) if method == "HEAD" else None
 
     def allowed(self, request: web.Request) -> set[str]:
-        methods = {method for method in self.routes if self.find(method, request) is not None}
+        methods = {method for method in [*self.routes] if self.find(method, request) is not None}
         return methods | {"HEAD"} if "GET" in methods else methods
 
 

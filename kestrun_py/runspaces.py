@@ -87,8 +87,9 @@ class RunspacePool:
             result: Any = None
             error: BaseException | None = None
             try:
-                with worker_loop(loop):
-                    result = context.run(script)
+                if not done.cancelled():
+                    with worker_loop(loop):
+                        result = context.run(script)
             except BaseException as raised:
                 error = raised
             try:

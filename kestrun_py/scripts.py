@@ -66,6 +66,8 @@ class Script:
             raise ArgumentError(f"A route script must be a function, not {type(function).__name__}.")
         given = dict(arguments or {})
         name = getattr(function, "__qualname__", type(function).__qualname__)
+        if inspect.isgeneratorfunction(_unwrapped(function)) or inspect.isasyncgenfunction(_unwrapped(function)):
+            raise ArgumentError(f"The route script {name} is a generator, which would not run: leave out yield.")
         parameters = _parameters(function, name)
         unknown = [
             parameter.name
@@ -100,6 +102,8 @@ class Script:
             ArgumentError: The text does not compile; the message has the line.
         """
         name = filename or f"<route script {next(_numbers)}>"
+        if not isinstance(source, str) or not source.strip():
+            raise ArgumentError(f"The route script {name} is empty; give Python source text.")
         text = textwrap.dedent(source)
         try:
             code = compile(text, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
@@ -128,7 +132,7 @@ class Script:
             source = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ArgumentError(f"The code file {str(path)!r} cannot be read: {error}.") from None
-        return cls.from_source(source, str(file), arguments)
+        return cls.from_source(source, str(file.absolute()), arguments)
 
 
 def _parameters(function: Callable[..., Any], name: str) -> list[inspect.Parameter]:
@@ -150,7 +154,7 @@ def _unwrapped(function: Any) -> Any:
 
 def _is_async(function: Any) -> bool:
     plain = _unwrapped(function)
-    return inspect.iscoroutinefunction(plain) or inspect.iscoroutinefunction(getattr(plain, "__call__", None))
+    return inspect.iscoroutinefunction(plain) or inspect.iscoroutinefunction(type(plain).__call__)
 
 
 def _mentions_session(code: CodeType) -> bool:

@@ -44,7 +44,9 @@ class Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
         self._thread: threading.Thread | None = None
+        self._serving: int | None = None  # the thread that runs the loop
         self._started = threading.Event()
+        self._stopped = threading.Event()
         self._failure: BaseException | None = None
         self.start_time: datetime | None = None
         self.stop_time: datetime | None = None
@@ -92,8 +94,10 @@ class Server:
             raise InvalidOperationError(f"The server '{self._name}' is not running.")
         with suppress(RuntimeError):  # the loop closed in the meantime: it has stopped
             self._loop.call_soon_threadsafe(self._stopping.set)
-        if wait and self._thread is not None and threading.current_thread() is not self._thread:
-            self._thread.join()
+        if wait and threading.get_ident() != self._serving:
+            self._stopped.wait()
+            if self._thread is not None:
+                self._thread.join()
 
     def _run_in_thread(self, make_app: Callable[[], web.Application]) -> None:
         try:
@@ -107,6 +111,7 @@ class Server:
 
     async def _serve(self, make_app: Callable[[], web.Application], on_started: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
+        self._serving = threading.get_ident()
         self._stopping = asyncio.Event()
         # Only SO_REUSEPORT siblings of this very server may share its port.
         worker = current_worker()
@@ -131,6 +136,7 @@ class Server:
             if self.start_time is not None:
                 self.stop_time = datetime.now(UTC)
                 self._logger.information("Kestrun server '{Name}' stopped.", self._name)
+            self._stopped.set()
 
     async def _bind(self, runner: web.AppRunner, endpoint: Endpoint, *, reuse_port: bool) -> None:
         site: web.BaseSite

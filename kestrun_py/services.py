@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from kestrun_py.errors import InvalidOperationError
+from kestrun_py.logging import Logger, default_logger
 
 __all__ = ["ServiceRegistry"]
 
@@ -15,28 +16,32 @@ _T = TypeVar("_T")
 class ServiceRegistry:
     """Instances by the type under which they are asked for.
 
+    Args:
+        logger: Where registrations are logged, at Debug.
+
     Example:
         cache = host.services.get(DistributedCache)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, logger: Logger = default_logger) -> None:
+        self._logger = logger
         # A type is typed as what makes it, for `type[...]` would not let a type checker pass an abstract one.
         self._instances: dict[Callable[..., Any], Any] = {}
 
-    def add(self, service: Callable[..., _T], instance: _T, *, taken: str | None = None) -> None:
+    def add(self, service: Callable[..., _T], instance: _T) -> None:
         """Registers the instance of a service.
 
         Args:
             service: The type under which it is asked for; may be abstract.
             instance: The instance.
-            taken: The error's text if the service is registered already.
 
         Raises:
             InvalidOperationError: The service is registered already.
         """
         if service in self._instances:
-            raise InvalidOperationError(taken or f"A {service.__name__} is already registered.")
+            raise InvalidOperationError(f"A {service.__name__} is already registered.")
         self._instances[service] = instance
+        self._logger.debug("Service {Service} registered: {Type}", service.__name__, type(instance).__name__)
 
     def get(self, service: Callable[..., _T]) -> _T | None:
         """Returns the instance registered for a service, or None."""

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from kestrun_py.caching.sql import PostgresDialect, SqlCache, SqlServerDialect, create_table
+from kestrun_py.caching.sql import PostgresDialect, SqlCache, SqlDialect, SqlServerDialect, create_table
 
 __all__ = ["PostgresServer", "open_postgres_cache", "open_sqlserver_cache", "shared_server"]
 
@@ -33,7 +33,8 @@ _START_LIMIT = 60.0
 class PostgresServer:
     """A PostgreSQL server on a free port of 127.0.0.1; `with` starts and stops it.
 
-    PostgreSQL refuses to run as root: root runs it as the user ``postgres``.
+    The user ``kestrun`` needs no password, one named ``guarded`` would. PostgreSQL refuses to run as root: root runs
+    it as the user ``postgres``.
     """
 
     def __init__(self) -> None:
@@ -51,6 +52,8 @@ class PostgresServer:
             check=True,
             stdout=subprocess.DEVNULL,
         )
+        rules = self._data / "pg_hba.conf"
+        rules.write_text("host all guarded 127.0.0.1/32 scram-sha-256\n" + rules.read_text())
         self.port = _free_port()
 
     def __enter__(self) -> PostgresServer:
@@ -145,18 +148,21 @@ def shared_server() -> PostgresServer:
 
 
 @contextlib.asynccontextmanager
-async def open_postgres_cache(server: PostgresServer | None = None, **options: Any) -> AsyncIterator[SqlCache]:
+async def open_postgres_cache(
+    server: PostgresServer | None = None, *, dialect: SqlDialect | None = None, **options: Any
+) -> AsyncIterator[SqlCache]:
     """A started cache on a new table of PostgreSQL.
 
     Args:
         server: The server, if not the shared one.
+        dialect: What the cache speaks, if not PostgreSQL's dialect.
         options: Further arguments of `SqlCache`.
     """
     server = server or shared_server()
     with _new_schema(server) as schema:
-        names = {"schema_name": schema, "table_name": "Sessions", "dialect": PostgresDialect()}
-        await create_table(server.connection_string(), **names)
-        cache = SqlCache(server.connection_string(), **names, **options)
+        place = {"schema_name": schema, "table_name": "Sessions"}
+        await create_table(server.connection_string(), **place, dialect=PostgresDialect())
+        cache = SqlCache(server.connection_string(), **place, dialect=dialect or PostgresDialect(), **options)
         try:
             await cache.start()
             yield cache
@@ -189,7 +195,9 @@ async def open_sqlserver_cache(**options: Any) -> AsyncIterator[SqlCache]:
         yield cache
     finally:
         await cache.close()
-        with contextlib.closing(pyodbc.connect(dialect.settings(connection_string).odbc, autocommit=True)) as connection:
+        with contextlib.closing(
+            pyodbc.connect(dialect.settings(connection_string).odbc, autocommit=True)
+        ) as connection:
             connection.execute(f"DROP TABLE [dbo].[{table}]")
 
 

@@ -60,6 +60,16 @@ def until(condition: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
+async def eventually(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Waits for a condition, and lets the event loop run meanwhile."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if condition():
+            return
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        await asyncio.sleep(0.01)
+
+
 class RedisServer:
     """A redis-server process, in a folder of its own.
 
@@ -97,7 +107,8 @@ class RedisServer:
             self._process = subprocess.Popen(
                 [
                     *(self._program, "--port", str(port), "--bind", "127.0.0.1", "--dir", self._folder),
-                    *("--save", "", "--enable-debug-command", "yes", *self._arguments, *arguments),
+                    *("--save", "", "--enable-debug-command", "yes", "--repl-diskless-sync-delay", "0"),
+                    *(*self._arguments, *arguments),
                 ],
                 stdout=subprocess.DEVNULL,
             )
@@ -226,7 +237,7 @@ class SlowProxy:
 
     Args:
         port: The server's port.
-        delay: Seconds by which each piece of an answer is late.
+        delay: Seconds by which each piece of an answer is late; may be changed at any time.
     """
 
     def __init__(self, port: int, delay: float) -> None:
@@ -257,7 +268,9 @@ class SlowProxy:
         try:
             upstream, downstream = await asyncio.open_connection("127.0.0.1", self._target)
             try:
-                await asyncio.gather(self._pass(reader, downstream, 0), self._pass(upstream, writer, self.delay))
+                await asyncio.gather(
+                    self._pass(reader, downstream, late=False), self._pass(upstream, writer, late=True)
+                )
             finally:
                 downstream.close()
         except (asyncio.CancelledError, OSError):
@@ -266,23 +279,24 @@ class SlowProxy:
             writer.close()
             self._tasks.discard(task)
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float) -> None:
-        late: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
-        sender = asyncio.create_task(self._send(late, writer))
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, late: bool) -> None:
+        pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+        sender = asyncio.create_task(self._send(pieces, writer))
         loop = asyncio.get_running_loop()
         try:
-            while data := await reader.read(65536):
-                late.put_nowait((loop.time() + delay, data))
-            late.put_nowait((loop.time() + delay, b""))
+            data = b"-"
+            while data:
+                data = await reader.read(65536)
+                pieces.put_nowait((loop.time() + (self.delay if late else 0), data))
             await sender
         finally:
             sender.cancel()
 
     @staticmethod
-    async def _send(late: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
+    async def _send(pieces: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            due, data = await late.get()
+            due, data = await pieces.get()
             await asyncio.sleep(due - loop.time())
             if not data:
                 break

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import random
 import signal
@@ -20,10 +19,6 @@ import aiohttp
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples"
-
-# Key rings of the user's own are left alone.
-_DATA_HOME = tempfile.TemporaryDirectory(prefix="kestrun-tests-")
-atexit.register(_DATA_HOME.cleanup)
 
 KESTRUN = [sys.executable, "-P", "-m", "kestrun_py.cli"]
 
@@ -62,8 +57,7 @@ def environment(**variables: str) -> dict[str, str]:
         "KESTRUN_WORKER",
     }
     kept = {name: value for name, value in os.environ.items() if name not in without}
-    own = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "XDG_DATA_HOME": _DATA_HOME.name}
-    return {**kept, **own, **variables}
+    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **variables}
 
 
 class Running:

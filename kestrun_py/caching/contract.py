@@ -11,6 +11,8 @@ All times that a cache takes or gives are seconds; absolute times are Unix time.
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
 import random
 import secrets
 import time
@@ -32,6 +34,9 @@ DEFAULT_TIMEOUT: Final = 10.0
 # so that waiters of several processes do not march in step.
 _FIRST_PAUSE: Final = 0.005
 _LAST_PAUSE: Final = 0.1
+
+_TOKENS: Final = secrets.token_hex(6)
+_count: Final = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +253,8 @@ class DistributedCache(ABC):
             LockTimeoutError: Another holder kept the lock for all of `timeout`.
             CacheUnavailableError: The cache could not be asked in time.
         """
-        token = secrets.token_hex(8)
+        # The process id keeps apart what a process and its forks draw from one count.
+        token = f"{_TOKENS}-{os.getpid()}-{next(_count)}"
         deadline = time.monotonic() + timeout
         pause = _FIRST_PAUSE
         remaining = timeout

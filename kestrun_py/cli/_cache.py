@@ -65,9 +65,7 @@ def ping(redis: str | None, instance_name: str, connection_string: str | None, f
             asked = RedisCache(redis, instance_name=instance_name)
         else:
             asked = _sql_cache(connection_string or "", **table)
-        findings = asyncio.run(_ask(asked))
-    for label, finding in findings.items():
-        click.echo(f"{label + ':':12} {finding}")
+        asyncio.run(_ask(asked))
 
 
 @cache.command("create-table")
@@ -109,22 +107,29 @@ def _sql_cache(connection_string: str, schema: str | None, table: str, dialect: 
     return SqlCache(connection_string, schema_name=schema or chosen.default_schema, table_name=table, dialect=chosen)
 
 
-async def _ask(cache: DistributedCache) -> dict[str, str]:
-    """What a cache says about itself, and whether an entry makes its way through it."""
-    key, value = f"kestrun-ping-{secrets.token_hex(8)}", secrets.token_bytes(16)
+async def _ask(cache: DistributedCache) -> None:
+    """Tells what a cache says about itself, and whether an entry makes its way through it."""
     try:
         await cache.start()
         status = await cache.ping()
-        await cache.set(key, value, absolute_expiration_relative_to_now=_PROBE_LIFE)
-        read = await cache.get(key)
-        await cache.remove(key)
-        if read != value or await cache.get(key) is not None:
-            raise CacheError("An entry that was written and removed did not come back as it was.")
+        _tell("server", f"{status.server} {status.version}")
+        _tell("round trip", f"{status.round_trip * 1000:.1f} ms")
+        for label, finding in status.details.items():
+            _tell(label, finding)
+        await _probe(cache)
+        _tell("probe", "written, read, removed")
     finally:
         await cache.close()
-    return {
-        "server": f"{status.server} {status.version}",
-        "round trip": f"{status.round_trip * 1000:.1f} ms",
-        **status.details,
-        "probe": "written, read, removed",
-    }
+
+
+def _tell(label: str, finding: str) -> None:
+    click.echo(f"{label + ':':12} {finding}")
+
+
+async def _probe(cache: DistributedCache) -> None:
+    key, value = f"kestrun-ping-{secrets.token_hex(8)}", secrets.token_bytes(16)
+    await cache.set(key, value, absolute_expiration_relative_to_now=_PROBE_LIFE)
+    read = await cache.get(key)
+    await cache.remove(key)
+    if read != value or await cache.get(key) is not None:
+        raise CacheError("An entry that was written and removed did not come back as it was.")

@@ -29,7 +29,7 @@ HEADER_SIZE: Final = 20
 
 _PREFIX = Struct(">I")  # the revision in the top byte, the number of entries below it
 _KEY = Struct(">H")
-_VALUE = Struct(">I")
+_VALUE = Struct(">i")  # signed, as in .NET: a value has at most 2^31 - 1 bytes
 
 
 class CorruptBlobError(ValueError):
@@ -59,7 +59,9 @@ def encode(session_id: bytes, values: Mapping[str, bytes]) -> bytes:
         try:
             parts += (_KEY.pack(len(encoded)), encoded, _VALUE.pack(len(value)), value)
         except error:
-            raise ValueError(f"A session's key has at most {MAX_KEY_SIZE} bytes.") from None
+            raise ValueError(
+                f"A session's key has at most {MAX_KEY_SIZE} bytes, and its value at most {MAX_VALUE_SIZE}."
+            ) from None
     return b"".join(parts)
 
 
@@ -85,7 +87,7 @@ def decode(blob: bytes) -> tuple[bytes, dict[str, bytes]]:
             key = blob[at + 2 : end].decode("utf-8", "surrogateescape")
             (size,) = _VALUE.unpack_from(blob, end)
             at = end + 4 + size
-            if at > len(blob) or size > MAX_VALUE_SIZE:
+            if at > len(blob) or size < 0:
                 raise CorruptBlobError("a session blob ends within an entry")
             values[key] = blob[end + 4 : at]
     except error:

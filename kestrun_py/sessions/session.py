@@ -43,23 +43,31 @@ class SessionState:
     Attributes:
         origin: Where the session came from.
         key: The session key that the cookie carried, if any.
-        session_id: The 16 bytes of the id inside the stored session.
+        session_id: The 16 bytes of the id inside the stored session; empty until one is needed.
         values: The values by key.
+        size: The bytes that they take when stored.
         lease: The exclusive right to the stored session, if one is held.
         queued: Whether this process's queue for the session key has to be left at the end.
         available: Whether the cache could be read.
     """
 
-    __slots__ = ("available", "key", "lease", "origin", "queued", "session_id", "values")
+    __slots__ = ("available", "key", "lease", "origin", "queued", "session_id", "size", "values")
 
     def __init__(self, origin: Origin, key: str | None = None, *, available: bool = True) -> None:
         self.origin = origin
         self.key = key
-        self.session_id = secrets.token_bytes(16)
+        self.session_id = b""
         self.values: dict[str, bytes] = {}
+        self.size = blob.HEADER_SIZE
         self.lease: Lease | None = None
         self.queued = False
         self.available = available
+
+    def ensure_id(self) -> bytes:
+        """Returns the session id, drawn at random if the session has none yet."""
+        if not self.session_id:
+            self.session_id = secrets.token_bytes(16)
+        return self.session_id
 
 
 class Session:
@@ -79,11 +87,11 @@ class Session:
     __slots__ = (
         "_closed",
         "_load",
+        "_loaders",
         "_loading",
         "_lock",
         "_max_size",
         "_read_only",
-        "_size",
         "_state",
         "abandoned",
         "accessed",
@@ -99,10 +107,10 @@ class Session:
         self._read_only = read_only
         self._max_size = max_size
         self._state: SessionState | None = None
-        self._loading: asyncio.Future[None] | None = None
-        self._size = 0
+        self._loading = False
+        self._loaders: list[asyncio.Future[None]] = []
         self._closed = False
-        self._lock: threading.Lock | None = None
+        self._lock = threading.Lock()
         self.accessed = False
         self.changed = False
         self.emptied = False
@@ -125,26 +133,25 @@ class Session:
         while self._state is None:
             if self._closed:
                 raise SessionClosedError("The request has ended; its session can no longer be loaded.")
-            if self._loading is not None:
-                await asyncio.wait([self._loading])
+            if self._loading:
+                loaded = asyncio.get_running_loop().create_future()
+                self._loaders.append(loaded)
+                await loaded
                 continue
-            self._loading = asyncio.get_running_loop().create_future()
+            self._loading = True
             try:
-                state = await self._load()
-                self._size = blob.HEADER_SIZE + sum(blob.entry_size(*item) for item in state.values.items())
-                self._lock = threading.Lock()
-                self._state = state
+                self._state = await self._load()
             finally:
-                self._loading.set_result(None)
-                self._loading = None
+                self._loading = False
+                for waiting in self._loaders:
+                    if not waiting.done():
+                        waiting.set_result(None)
+                self._loaders.clear()
 
     def close(self) -> SessionState | None:
         """Ends the session for this request: what is written from now on is an error, not a loss."""
-        if self._lock is None:
+        with self._lock:
             self._closed = True
-        else:
-            with self._lock:
-                self._closed = True
         return self._state
 
     def _loaded(self) -> SessionState:
@@ -169,7 +176,10 @@ class Session:
     def id(self) -> str:
         """The session's id, a GUID in text; not the session key, and no secret. Empty if the cache could not be read."""
         state = self._loaded()
-        return str(uuid.UUID(bytes_le=state.session_id)) if state.available else ""
+        if not state.available:
+            return ""
+        with self._lock:
+            return str(uuid.UUID(bytes_le=state.ensure_id()))
 
     @property
     def is_available(self) -> bool:
@@ -179,7 +189,8 @@ class Session:
     @property
     def keys(self) -> list[str]:
         """The keys of all values."""
-        return [key.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for key in self._loaded().values]
+        held = list(self._loaded().values)  # at once, for a thread of the script may be writing
+        return [key.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for key in held]
 
     # Values
 
@@ -201,19 +212,18 @@ class Session:
         key = _checked_key(key)
         value = bytes(value)
         state = self._writable()
-        assert self._lock is not None
         with self._lock:
             self._check_open()
             if not state.available:
                 return
             old = state.values.get(key)
-            size = self._size + blob.entry_size(key, value) - (0 if old is None else blob.entry_size(key, old))
+            size = state.size + blob.entry_size(key, value) - (0 if old is None else blob.entry_size(key, old))
             if size > self._max_size:
                 raise SessionTooLargeError(
                     f"The session would have {size} bytes with {key!r}; the limit (max_size) is {self._max_size} bytes."
                 )
             state.values[key] = value
-            self._size = size
+            state.size = size
             self.changed = True
 
     def get_string(self, key: str) -> str | None:
@@ -272,13 +282,12 @@ class Session:
         """Removes what is stored under `key`, if anything. A session without a last value is removed itself."""
         key = _checked_key(key)
         state = self._writable()
-        assert self._lock is not None
         with self._lock:
             self._check_open()
             old = state.values.pop(key, None)
             if old is None:
                 return
-            self._size -= blob.entry_size(key, old)
+            state.size -= blob.entry_size(key, old)
             self.changed = True
             if not state.values:
                 self._end(state)
@@ -286,11 +295,10 @@ class Session:
     def clear(self) -> None:
         """Removes all values, and with them the session; values set afterwards start a new one."""
         state = self._writable()
-        assert self._lock is not None
         with self._lock:
             self._check_open()
             state.values.clear()
-            self._size = blob.HEADER_SIZE
+            state.size = blob.HEADER_SIZE
             self.changed = True
             self._end(state)
 
@@ -302,7 +310,9 @@ class Session:
         The values stay. It is what protects against session fixation.
         """
         self._writable()
-        self.renewed = True
+        with self._lock:
+            self._check_open()
+            self.renewed = True
 
     def abandon(self) -> None:
         """Ends the session: its values are removed and the client's cookie is expired."""
@@ -312,7 +322,7 @@ class Session:
     def _end(self, state: SessionState) -> None:
         """Notes that the session ended; values set from now on belong to another one."""
         self.emptied = True
-        state.session_id = secrets.token_bytes(16)
+        state.session_id = b""
 
     def _writable(self) -> SessionState:
         if self._read_only:

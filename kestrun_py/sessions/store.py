@@ -149,6 +149,7 @@ class SessionStore:
         state = SessionState(Origin.KNOWN, key)
         try:
             state.session_id, state.values = blob.decode(stored)
+            state.size = len(stored)
         except blob.CorruptBlobError as error:
             self._logger.warning(
                 "What is stored for session {Session} cannot be read ({Error}); it counts as empty.",
@@ -202,7 +203,7 @@ class SessionStore:
             return await self._start(session, state, remove_old=outcome.remove_old)
         if outcome.store is Store.SAME_KEY:
             assert state.key is not None
-            await self._write(state, blob.encode(state.session_id, state.values))
+            await self._write(state, blob.encode(state.ensure_id(), state.values))
             self._log_stored(state.key, len(state.values))
         elif outcome.remove_old:
             await self._write(state, None)
@@ -216,7 +217,7 @@ class SessionStore:
         timeout = self.options.io_timeout
         key = str(uuid.UUID(bytes=secrets.token_bytes(16)))
         cookie = await self._in_time(self._protector.write(key))
-        value = blob.encode(state.session_id, state.values)
+        value = blob.encode(state.ensure_id(), state.values)
         absolute = None if session.emptied or state.lease is None else state.lease.absolute
         await self._cache.store(key, value, self._expiration(absolute), timeout=timeout)
         if remove_old:

@@ -12,7 +12,10 @@ from sample_process import Running, run_sample
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
+    pytest.mark.xdist_group("browser"),
+]
 
 FLAGS = [
     "--no-sandbox",  # tests may run as root
@@ -35,9 +38,7 @@ def sample() -> Iterator[Running]:
 async def browser(sample: Running) -> AsyncIterator[BrowserContext]:
     async with async_playwright() as playwright:
         chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        context = await chromium.new_context(
-            base_url=f"https://127.0.0.1:{sample.port}", ignore_https_errors=True
-        )
+        context = await chromium.new_context(base_url=f"https://127.0.0.1:{sample.port}", ignore_https_errors=True)
         yield context
         await chromium.close()
 

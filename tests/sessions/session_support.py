@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
 from typing import Any
 
-from aiohttp import DummyCookieJar
+from aiohttp import DummyCookieJar, TCPConnector
 from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.web import AppRunner
 from multidict import CIMultiDictProxy
 
 from kestrun_py import KestrunHost
 from kestrun_py.caching import DistributedCache, Expiration, Lease
 from kestrun_py.caching.memory import MemoryCache
+from kestrun_py.certificates import ssl_context
 from kestrun_py.context import KestrunContext
 from kestrun_py.logging import LogEvent, Logger, LoggerConfiguration, LogLevel, Sink
 from kestrun_py.sessions import Session, blob
@@ -206,6 +208,15 @@ class Site:
         return answer.cookie
 
 
+class _Server(TestServer):
+    """A test server that treats disconnected clients as a real one does, unless told otherwise."""
+
+    cancels = False
+
+    async def _make_runner(self, **options: Any) -> AppRunner:
+        return AppRunner(self.app, **{**options, "handler_cancellation": self.cancels, "access_log": None})
+
+
 class Sites:
     """Serves hosts until the test ends."""
 
@@ -218,9 +229,11 @@ class Sites:
         *,
         cache: RecordingCache | None = None,
         cookie: Mapping[str, Any] | None = None,
+        host: KestrunHost | None = None,
         configure: Callable[[KestrunHost], object] | None = None,
         max_runspaces: int | None = None,
-        server: Mapping[str, Any] | None = None,
+        cancels: bool = False,
+        https: bool = False,
         **session: Any,
     ) -> Site:
         """Serves `routes` (scripts by path), with sessions in `cache`.
@@ -229,15 +242,18 @@ class Sites:
             routes: A path that begins with ``ro:`` is mapped with ``session_access="read_only"``.
             cache: Where the sessions are.
             cookie: Attributes of the session cookie beside its name.
+            host: A host on which something is queued already.
             configure: Called with the host after `add_session`.
             max_runspaces: Worker threads.
-            server: Options of aiohttp's server.
+            cancels: Whether a request ends when its client disconnects (aiohttp's ``handler_cancellation``).
+            https: Serve with TLS.
             session: Arguments of `add_session`.
         """
         log = Log()
         cache = RecordingCache(logger=log.logger) if cache is None else cache
-        host = KestrunHost("test", logger=log.logger)
+        host = KestrunHost("test", logger=log.logger) if host is None else host
         host.services.add(DistributedCache, cache)
+        host.add_endpoint(port=0, self_signed_cert=https)
         host.set_server_options(max_runspaces=max_runspaces)
         builder = host.new_cookie_builder(**{"name": COOKIE, "http_only": True, "same_site": "Lax", **(cookie or {})})
         host.add_session(cookie=builder, **session)
@@ -246,10 +262,26 @@ class Sites:
         for path, script in routes.items():
             access = "read_only" if path.startswith("ro:") else "read_write"
             host.add_map_route(path.removeprefix("ro:"), "Get,Post", script, session_access=access)
-        client = await self._stack.enter_async_context(
-            TestClient(TestServer(host.create_app(), **(server or {})), cookie_jar=DummyCookieJar())
-        )
-        return Site(host, cache, log, client)
+        return await self.visit(host, cache, log, cancels=cancels)
+
+    async def visit(
+        self,
+        host: KestrunHost,
+        cache: RecordingCache | None = None,
+        log: Log | None = None,
+        *,
+        cancels: bool = False,
+    ) -> Site:
+        """Serves a host that is ready."""
+        server = _Server(host.create_app())
+        server.cancels = cancels
+        [certificate] = {endpoint.certificate for endpoint in host.endpoints}
+        await server.start_server(ssl=None if certificate is None else ssl_context(certificate))
+        connector = TCPConnector(limit=0, ssl=False)
+        client = TestClient(server, cookie_jar=DummyCookieJar(), connector=connector)
+        await self._stack.enter_async_context(client)
+        cache = RecordingCache() if cache is None else cache  # an empty cache is falsy
+        return Site(host, cache, log or Log(), client)
 
 
 def as_def(work: Callable[[Session], Any]) -> Script:
@@ -277,11 +309,3 @@ async def until(condition: Callable[[], object], seconds: float = 30) -> None:
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
         await asyncio.sleep(0.002)
-
-
-async def returns(value: Any) -> Any:
-    """A coroutine function's shortest body."""
-    return value
-
-
-Loader = Callable[[], Awaitable[Any]]

@@ -6,7 +6,15 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-from redis.exceptions import AskError, AuthenticationError, ClusterDownError, MovedError, NoScriptError
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    ClusterDownError,
+    MovedError,
+    NoScriptError,
+    ReadOnlyError,
+    ResponseError,
+)
 
 from kestrun_py.caching.redis._cluster import SlotMap
 from kestrun_py.caching.redis._connect import Connector
@@ -165,7 +173,7 @@ class RedisClient:
 
     async def _refuse(self, error: Exception, node: Node, wire: Wire) -> NoReturn:
         """Raises an error reply; some of them mean that this connection leads nowhere any more."""
-        if isinstance(error, AuthenticationError) or "READONLY" in _text(error):
+        if isinstance(error, AuthenticationError | ReadOnlyError) or "READONLY" in str(error):
             await node.drop(wire)
         elif isinstance(error, ClusterDownError) and self._cluster is not None:
             self._cluster.discover_soon()
@@ -222,6 +230,5 @@ async def _identify(wire: Wire, deadline: float) -> dict[str, str]:
 
 
 def _text(error: Exception) -> str:
-    """What the server said: redis-py takes the first word off the errors that it has a class for."""
-    code = getattr(error, "status_code", None)
-    return f"{code} {error}" if code else f"{type(error).__name__}: {error}"
+    """What the server said; redis-py has taken the first word off the errors that it has a class for."""
+    return str(error) if type(error) is ResponseError else f"{type(error).__name__}: {error}"

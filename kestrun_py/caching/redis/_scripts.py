@@ -80,15 +80,12 @@ local entry = redis.call('HMGET', key, 'absexp', 'sldexp', 'kr.until')
 extend(entry[1], entry[2], entry[3])
 """)
 
-# absexp, sldexp, data
+# absexp, sldexp, data. A script that begins with a DEL would be exempt from `maxmemory`.
 STORE: Final = Script("""
 local waiter = redis.call('HGET', key, 'kr.wait')
-redis.call('DEL', key)
-local left = life(ARGV[1], ARGV[2])
-if left > 0 then
-  redis.call('HSET', key, 'absexp', ARGV[1], 'sldexp', ARGV[2], 'data', ARGV[3])
-  redis.call('PEXPIRE', key, left)
-end
+redis.call('HSET', key, 'absexp', ARGV[1], 'sldexp', ARGV[2], 'data', ARGV[3])
+redis.call('HDEL', key, 'kr.lock', 'kr.until', 'kr.wait', 'kr.wait.until')
+redis.call('PEXPIRE', key, life(ARGV[1], ARGV[2]))
 wake(waiter)
 """)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
+from contextlib import suppress
 from typing import ClassVar, Final
 
 from kestrun_py.caching.contract import (
@@ -19,10 +20,10 @@ from kestrun_py.caching.redis import _scripts as scripts
 from kestrun_py.caching.redis._client import RedisClient
 from kestrun_py.caching.redis._parsing import parse_options
 from kestrun_py.caching.redis._wakeups import Wakeups
-from kestrun_py.caching.redis._wire import ConnectionLostError
+from kestrun_py.caching.redis._wire import ConnectionLostError, Reply
 from kestrun_py.caching.redis.keys import RedisXmlRepository
 from kestrun_py.data_protection.repositories import XmlRepository
-from kestrun_py.errors import ArgumentError, CacheError, CacheTimeoutError, LeaseLostError
+from kestrun_py.errors import ArgumentError, CacheError, CacheTimeoutError, CacheUnavailableError, LeaseLostError
 from kestrun_py.logging import Logger, default_logger
 
 __all__ = ["RedisCache"]
@@ -31,6 +32,7 @@ _EPOCH_TICKS: Final = 621_355_968_000_000_000  # .NET's ticks of 1970-01-01
 _MAX_TICKS: Final = 3_155_378_975_999_999_999  # and of the last moment of 9999
 _DEFAULT_SLIDING: Final = 1200.0
 _NONE: Final = b"-1"
+_MOST_ABANDONED: Final = 1000
 
 
 class RedisCache(DistributedCache):
@@ -143,33 +145,43 @@ class RedisCache(DistributedCache):
     async def commit(
         self, lease: Lease, value: bytes | None, expiration: Expiration, *, timeout: float = DEFAULT_TIMEOUT
     ) -> None:
-        key = self._prefix + lease.key
         if value is None:
-            reply = await self._client.run(scripts.COMMIT_REMOVAL, key, lease.token, timeout=timeout)
+            reply = await self._finish(scripts.COMMIT_REMOVAL, lease, timeout=timeout)
         else:
-            absexp, sldexp = _ticks(expiration)
-            reply = await self._client.run(scripts.COMMIT, key, lease.token, absexp, sldexp, value, timeout=timeout)
+            reply = await self._finish(scripts.COMMIT, lease, *_ticks(expiration), value, timeout=timeout)
         if reply != 1:
             raise LeaseLostError("The entry's lock had expired or the entry was removed; nothing was written.")
 
     async def release(self, lease: Lease, *, timeout: float = DEFAULT_TIMEOUT) -> None:
-        await self._client.run(scripts.RELEASE, self._prefix + lease.key, lease.token, timeout=timeout, repeat=True)
+        await self._finish(scripts.RELEASE, lease, timeout=timeout, repeat=True)
 
-    def _abandon(self, lease: Lease, lease_time: float) -> None:
+    async def _finish(
+        self, script: scripts.Script, lease: Lease, *arguments: bytes, timeout: float, repeat: bool = False
+    ) -> Reply:
+        """Runs a script that ends a lease; if it fails, or no answer comes, the lock does not stay."""
+        try:
+            return await self._client.run(
+                script, self._prefix + lease.key, lease.token, *arguments, timeout=timeout, repeat=repeat
+            )
+        except (asyncio.CancelledError, CacheUnavailableError):
+            self._abandon(lease, timeout)
+            raise
+
+    def _abandon(self, lease: Lease, timeout: float) -> None:
         """Releases in the background a lock that may have been granted to nobody any more.
 
         On the connection that the grant travels on, the release is behind it; otherwise the lock's own expiry
         is the last resort.
         """
-        task = asyncio.get_running_loop().create_task(self._release_quietly(lease, lease_time))
+        if len(self._abandoned) >= _MOST_ABANDONED:
+            return
+        task = asyncio.get_running_loop().create_task(self._release_quietly(lease, timeout))
         self._abandoned.add(task)
         task.add_done_callback(self._abandoned.discard)
 
     async def _release_quietly(self, lease: Lease, timeout: float) -> None:
-        try:
-            await self.release(lease, timeout=timeout)
-        except CacheError:
-            return
+        with suppress(CacheError):
+            await self._client.run(scripts.RELEASE, self._prefix + lease.key, lease.token, timeout=timeout, repeat=True)
 
 
 def _ticks(expiration: Expiration) -> tuple[bytes, bytes]:

@@ -1,7 +1,8 @@
 """The statements of the SQL Server dialect: one batch, and so one round trip, an operation.
 
 A batch names its parameters once, in a DECLARE, and keeps to what servers that speak T-SQL have in common: no MERGE, no
-OUTPUT, no TRY, no hint that anything but speed depends on. Its statements commit one by one, except in a commit.
+OUTPUT, no IF, no TRY, no hint that anything but speed depends on. Its statements commit one by one, except in a commit.
+Of two inserts of one key at once the second fails, and its batch is tried again, or its caller finds the lock taken.
 """
 
 from __future__ import annotations
@@ -63,15 +64,14 @@ UPDATE {table} SET [Value] = @Value, [ExpiresAtTime] = @Expires, [SlidingExpirat
     [AbsoluteExpiration] = @Absolute
 WHERE [Id] = @Id"""
 
-# Of two inserts of one key at once, the second fails, and the batch is tried again.
 _STORE: Final = f"""\
 DECLARE @Id NVARCHAR(449) = ?;
 DECLARE @Value VARBINARY(MAX) = ?;
 {_EXPIRATION}
 {_REPLACE};
-IF @@ROWCOUNT = 0
 INSERT INTO {{table}} ([Id], [Value], [ExpiresAtTime], [SlidingExpirationInSeconds], [AbsoluteExpiration])
-VALUES (@Id, @Value, @Expires, @Sliding, @Absolute);"""
+SELECT @Id, @Value, @Expires, @Sliding, @Absolute
+WHERE NOT EXISTS (SELECT 1 FROM {{table}} WHERE [Id] = @Id);"""
 
 _REMOVE: Final = """\
 DECLARE @Id NVARCHAR(449) = ?;
@@ -95,7 +95,6 @@ _LOCK: Final = f"""\
 {_LEASE_GIVEN}
 UPDATE {{table}} SET [Value] = @Token, [ExpiresAtTime] = @Until
 WHERE [Id] = @LeaseId AND ([ExpiresAtTime] < @Now OR [Value] = @Token) AND {_PRESENT};
-IF @@ROWCOUNT = 0
 INSERT INTO {{table}} ([Id], [Value], [ExpiresAtTime])
 SELECT @LeaseId, @Token, @Until
 WHERE NOT EXISTS (SELECT 1 FROM {{table}} WHERE [Id] = @LeaseId) AND {_PRESENT};
@@ -113,9 +112,8 @@ DECLARE @Held INT;
 UPDATE {{table}} SET [ExpiresAtTime] = @Until
 WHERE [Id] = @LeaseId AND [Value] = @Token AND [ExpiresAtTime] >= @Now;
 SET @Held = @@ROWCOUNT;
-IF @Held = 1
 UPDATE {{table}} SET [ExpiresAtTime] = {_SLID}
-WHERE [Id] = @Id AND {_DUE};
+WHERE [Id] = @Id AND @Held = 1 AND {_DUE};
 SELECT COUNT(*) AS [Renewed] FROM {{table}} WHERE [Id] = @Id AND @Held = 1;"""
 
 _COMMIT_GIVEN: Final = """\
@@ -127,19 +125,16 @@ DECLARE @Mark VARBINARY(64) = ?;"""
 # The first UPDATE keeps its row to the end of the transaction: nobody takes the lease between the two.
 _HELD: Final = """\
 DECLARE @Held INT;
-DECLARE @Stored INT = 0;
+DECLARE @Stored INT;
 DECLARE @Before VARBINARY(64) = (SELECT CAST([Value] AS VARBINARY(64)) FROM {table} WHERE [Id] = @LeaseId);
 DECLARE @Present INT = (SELECT COUNT(*) FROM {table} WHERE [Id] = @Id);
 BEGIN TRANSACTION;
 UPDATE {table} SET [Value] = @Mark, [ExpiresAtTime] = DATEADD(SECOND, -1, @Now)
 WHERE [Id] = @LeaseId AND [Value] = @Token AND [ExpiresAtTime] >= @Now;
-SET @Held = @@ROWCOUNT;
-IF @Held = 1
-BEGIN"""
+SET @Held = @@ROWCOUNT;"""
 
 _OUTCOME: Final = """\
-    SET @Stored = @@ROWCOUNT;
-END;
+SET @Stored = @@ROWCOUNT;
 COMMIT TRANSACTION;
 SELECT @Held AS [Held], @Stored AS [Stored], @Before AS [Before], @Present AS [Present];"""
 
@@ -148,21 +143,21 @@ _COMMIT: Final = f"""\
 DECLARE @Value VARBINARY(MAX) = ?;
 {_EXPIRATION}
 {_HELD}
-    {_REPLACE};
+{_REPLACE} AND @Held = 1;
 {_OUTCOME}"""
 
 _COMMIT_REMOVAL: Final = f"""\
 {_COMMIT_GIVEN}
 {_NOW}
 {_HELD}
-    DELETE FROM {{table}} WHERE [Id] = @Id;
+DELETE FROM {{table}} WHERE [Id] = @Id AND @Held = 1;
 {_OUTCOME}"""
 
 _RELEASE: Final = f"""\
 DECLARE @LeaseId NVARCHAR(449) = ?;
 DECLARE @Token VARBINARY(64) = ?;
 {_NOW}
-UPDATE {{table}} SET [Value] = 0x, [ExpiresAtTime] = DATEADD(SECOND, -1, @Now)
+UPDATE {{table}} SET [ExpiresAtTime] = DATEADD(SECOND, -1, @Now)
 WHERE [Id] = @LeaseId AND [Value] = @Token;"""
 
 _CLAIM: Final = f"""\
@@ -172,7 +167,6 @@ DECLARE @Period INT = ?;
 {_NOW}
 {_UNTIL_LEASE}
 UPDATE {{table}} SET [Value] = @Token, [ExpiresAtTime] = @Until WHERE [Id] = @LeaseId AND [ExpiresAtTime] < @Now;
-IF @@ROWCOUNT = 0
 INSERT INTO {{table}} ([Id], [Value], [ExpiresAtTime])
 SELECT @LeaseId, @Token, @Until WHERE NOT EXISTS (SELECT 1 FROM {{table}} WHERE [Id] = @LeaseId);
 SELECT COUNT(*) AS [Claimed] FROM {{table}} WHERE [Id] = @LeaseId AND [Value] = @Token;"""
@@ -184,10 +178,11 @@ SELECT @@ROWCOUNT AS [Removed];"""
 
 _TOUCH: Final = f"""\
 DECLARE @LeaseId NVARCHAR(449) = ?;
+DECLARE @Value VARBINARY(64) = ?;
 {_NOW}
 UPDATE {{table}} SET [ExpiresAtTime] = @Now WHERE [Id] = @LeaseId;
-IF @@ROWCOUNT = 0
-INSERT INTO {{table}} ([Id], [Value], [ExpiresAtTime]) VALUES (@LeaseId, 0x, @Now);"""
+INSERT INTO {{table}} ([Id], [Value], [ExpiresAtTime])
+SELECT @LeaseId, @Value, @Now WHERE NOT EXISTS (SELECT 1 FROM {{table}} WHERE [Id] = @LeaseId);"""
 
 _APPEND_KEY: Final = """\
 DECLARE @FriendlyName NVARCHAR(MAX) = ?;
@@ -209,7 +204,6 @@ CREATE TABLE {table} (
 _CREATE_INDEX: Final = "CREATE NONCLUSTERED INDEX [Index_ExpiresAtTime] ON {table} ([ExpiresAtTime])"
 
 _CREATE_KEYS: Final = """\
-IF OBJECT_ID(N'{keys_text}', N'U') IS NULL
 CREATE TABLE {keys} (
     [Id] INT IDENTITY(1, 1) NOT NULL PRIMARY KEY,
     [FriendlyName] NVARCHAR(MAX) NULL,
@@ -221,24 +215,28 @@ def sqlserver_statements(table: str, keys: str) -> Statements:
     """The statements for a session table and a table of the key ring, both quoted."""
 
     def fill(template: str) -> str:
-        return fill_names(template, table=table, keys=keys, keys_text=keys.replace("'", "''"))
+        return fill_names(template, table=table, keys=keys)
+
+    def batch(template: str) -> str:
+        # Without the counts of its statements, the first thing that a batch answers is its result set or its error.
+        return "SET NOCOUNT ON;\n" + fill(template)
 
     return Statements(
-        get=fill(_GET),
-        refresh=fill(_REFRESH),
-        store=fill(_STORE),
-        remove=fill(_REMOVE),
-        lock=fill(_LOCK),
-        renew=fill(_RENEW),
-        commit=fill(_COMMIT),
-        commit_removal=fill(_COMMIT_REMOVAL),
-        release=fill(_RELEASE),
-        claim=fill(_CLAIM),
-        purge=fill(_PURGE),
+        get=batch(_GET),
+        refresh=batch(_REFRESH),
+        store=batch(_STORE),
+        remove=batch(_REMOVE),
+        lock=batch(_LOCK),
+        renew=batch(_RENEW),
+        commit=batch(_COMMIT),
+        commit_removal=batch(_COMMIT_REMOVAL),
+        release=batch(_RELEASE),
+        claim=batch(_CLAIM),
+        purge=batch(_PURGE),
         table_exists="SELECT COUNT(*) FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
         read_keys=fill("SELECT [Xml] FROM {keys} ORDER BY [Id]"),
-        touch=fill(_TOUCH),
-        append_key=fill(_APPEND_KEY),
+        touch=batch(_TOUCH),
+        append_key=batch(_APPEND_KEY),
         create_table=(fill(_CREATE), fill(_CREATE_INDEX)),
-        create_keys_table=(fill(_CREATE_KEYS),),
+        create_keys_table=fill(_CREATE_KEYS),
     )

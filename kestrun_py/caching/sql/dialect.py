@@ -29,9 +29,9 @@ KEYS_TABLE: Final = "DataProtectionKeys"
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST: Final = 253_402_300_799.0  # the last second of the year 9999
-_PLACE: Final = re.compile(r"\{(table|keys|keys_text)\}")
+_PLACE: Final = re.compile(r"\{(table|keys)\}")
 _TIME: Final = re.compile(
-    r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?\s*(?:([+-]\d\d:?\d\d)|Z)?\s*", re.ASCII
+    r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?\s*(?:([+-]\d\d(?::?\d\d)?)|Z)?\s*", re.ASCII
 )
 
 
@@ -69,7 +69,7 @@ class Statements:
         purge: () -> [removed]. Removes at most 1,000 expired rows and passes over locked ones.
         table_exists: (schema, table) -> [number].
         read_keys: () -> [xml] of every row.
-        touch: (lease id). Writes the row, and so holds it to the end of the transaction.
+        touch: (lease id, any bytes). Writes the row, and so holds it to the end of the transaction.
         append_key: (friendly name, xml, expected number of rows) -> [added].
         create_table: The session table and its index, one statement each.
         create_keys_table: The table of the key ring.
@@ -91,7 +91,7 @@ class Statements:
     touch: str
     append_key: str
     create_table: tuple[str, ...]
-    create_keys_table: tuple[str, ...]
+    create_keys_table: str
 
 
 class SqlDialect(ABC):

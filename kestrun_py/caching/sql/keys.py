@@ -43,7 +43,7 @@ class SqlXmlRepository(XmlRepository):
             attempts += 1
             with link.transaction():
                 # Writing this row makes the nodes take turns: it stays theirs to the end of the transaction.
-                link.query(statements.touch, _TURN)
+                link.query(statements.touch, _TURN, b"turn")
                 added = bool(link.query(statements.append_key, friendly_name, xml, expected)[0][0])
             if added or attempts == 1:
                 return added

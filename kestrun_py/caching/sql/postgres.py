@@ -124,7 +124,7 @@ class PostgresDialect(SqlDialect):
             return Failure.DEADLOCK
         if state == "23505":
             return Failure.DUPLICATE
-        if state in ("42P01", "3F000"):
+        if state == "42P01":
             return Failure.NO_TABLE
         if state in ("57014", "55P03", "HYT00", "HYT01"):
             return Failure.TIMEOUT
@@ -134,7 +134,8 @@ class PostgresDialect(SqlDialect):
 
     def script(self, schema: str, table: str) -> str:
         statements = self.statements(schema, table)
-        steps = ("BEGIN", *statements.create_table, *statements.create_keys_table, "COMMIT")
+        keys = statements.create_keys_table.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS", 1)
+        steps = ("BEGIN", *statements.create_table, keys, "COMMIT")
         return "".join(f"{step};\n" for step in steps)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from kestrun_py.caching.sql._odbc import pyodbc
 from kestrun_py.caching.sql.database import Database
-from kestrun_py.caching.sql.dialect import SqlDialect
+from kestrun_py.caching.sql.dialect import KEYS_TABLE, SqlDialect
 from kestrun_py.caching.sql.link import Link
 from kestrun_py.errors import CacheError
 
@@ -37,12 +38,23 @@ async def create_table(
     database = Database(dialect, connection_string, schema_name, table_name)
     statements = database.statements
 
+    def exists(link: Link, table: str) -> bool:
+        return bool(link.query(statements.table_exists, schema_name, table)[0][0])
+
     def create(link: Link) -> bool:
-        if link.query(statements.table_exists, schema_name, table_name)[0][0]:
+        if exists(link, table_name):
             return False
-        with link.transaction():
-            for statement in (*statements.create_table, *statements.create_keys_table):
-                link.query(statement)
+        steps = list(statements.create_table)
+        if not exists(link, KEYS_TABLE):
+            steps.append(statements.create_keys_table)
+        try:
+            with link.transaction():
+                for step in steps:
+                    link.query(step)
+        except pyodbc.Error:
+            if exists(link, table_name):
+                return False  # somebody else was quicker
+            raise
         return True
 
     try:

@@ -152,8 +152,10 @@ class SqlServerDialect(SqlDialect):
 
     def script(self, schema: str, table: str) -> str:
         statements = self.statements(schema, table)
-        steps = ("BEGIN TRANSACTION", *statements.create_table, *statements.create_keys_table, "COMMIT TRANSACTION")
-        return "SET XACT_ABORT ON;\n" + "".join(f"{step};\n" for step in steps)
+        keys = f"{_quoted(schema, 'schema_name')}.{_quoted(KEYS_TABLE, 'the key ring')}".replace("'", "''")
+        missing = f"IF OBJECT_ID(N'{keys}', N'U') IS NULL\nBEGIN\n{statements.create_keys_table};\nEND"
+        steps = ("SET XACT_ABORT ON", "BEGIN TRANSACTION", *statements.create_table, missing, "COMMIT TRANSACTION")
+        return "".join(f"{step};\n" for step in steps)
 
 
 def _server(value: str) -> tuple[str, str]:

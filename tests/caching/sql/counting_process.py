@@ -1,6 +1,7 @@
-"""A process that increments an entry under its lock, or takes a lock and hangs; run by the tests of locks.
+"""A process that increments an entry under its lock, holds the lock, or waits for a server; run by the tests.
 
-Arguments: a connection string, a schema, a key, and a number of increments, or ``hold`` and the seconds of a lease.
+Arguments: a connection string, a schema, a key, and a number of increments, ``hold`` and the seconds of a lease, or
+``hang``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import sys
 
 from kestrun_py.caching.contract import Expiration
 from kestrun_py.caching.sql import PostgresDialect, SqlCache
+from kestrun_py.errors import CacheTimeoutError
 
 
 async def main(connection_string: str, schema: str, key: str, *orders: str) -> None:
@@ -18,6 +20,16 @@ async def main(connection_string: str, schema: str, key: str, *orders: str) -> N
         assert await cache.lock(key, lease_time=float(orders[1]), timeout=30) is not None
         print("held", flush=True)
         await asyncio.sleep(600)
+    if orders[0] == "hang":
+        await cache.get(key)
+        print("ready", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+        try:
+            await cache.get(key, timeout=0.2)
+        except CacheTimeoutError:
+            print("timeout", flush=True)
+        await cache.close()
+        return
     for _ in range(int(orders[0])):
         lease = await cache.lock(key, lease_time=30, timeout=60)
         assert lease is not None

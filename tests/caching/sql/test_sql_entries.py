@@ -11,8 +11,14 @@ from postgres_server import open_postgres_cache, shared_server
 from sql_rows import Rows
 
 from kestrun_py.caching.contract import Expiration
-from kestrun_py.caching.sql import PostgresDialect, SqlCache, SqlServerDialect, create_table
+from kestrun_py.caching.sql import PostgresDialect, SqlCache, SqlDialect, SqlServerDialect, create_table
 from kestrun_py.errors import ArgumentError, CacheTableMissingError, CacheUnavailableError
+
+
+@pytest.fixture
+def dialect(either_dialect: SqlDialect) -> SqlDialect:
+    return either_dialect
+
 
 SLACK = 3.0  # seconds that a slow machine may take between a statement and the look at its row
 
@@ -52,7 +58,9 @@ async def test_an_entry_without_expiration_gets_twenty_minutes(cache: SqlCache, 
 async def test_the_default_window_can_be_changed() -> None:
     async with open_postgres_cache(default_sliding_expiration="00:30:00") as cache:
         await cache.set("key", b"1")
-        found = shared_server().execute(f'SELECT "SlidingExpirationInSeconds" FROM "{cache._database.schema}"."Sessions"')
+        found = shared_server().execute(
+            f'SELECT "SlidingExpirationInSeconds" FROM "{cache._database.schema}"."Sessions"'
+        )
         assert [row[0] for row in found] == [1800]
 
 

@@ -14,8 +14,14 @@ from postgres_server import PostgresServer, open_postgres_cache, shared_server
 from sql_rows import LEASE, Rows
 
 from kestrun_py.caching.contract import Expiration, Lease
-from kestrun_py.caching.sql import PostgresDialect, SqlCache
+from kestrun_py.caching.sql import PostgresDialect, SqlCache, SqlDialect, create_table
 from kestrun_py.errors import CacheTimeoutError, LeaseLostError, LockTimeoutError
+
+
+@pytest.fixture
+def dialect(either_dialect: SqlDialect) -> SqlDialect:
+    return either_dialect
+
 
 LEVELS = ["read committed", "repeatable read", "serializable"]
 
@@ -39,8 +45,6 @@ async def cache_at(level: str) -> AsyncIterator[SqlCache]:
     database = f"level_{time.monotonic_ns()}"
     server.execute(f'CREATE DATABASE "{database}"')
     server.execute(f"ALTER DATABASE \"{database}\" SET default_transaction_isolation = '{level}'")
-    from kestrun_py.caching.sql import create_table
-
     names = {"schema_name": "public", "table_name": "Sessions", "dialect": PostgresDialect()}
     await create_table(server.connection_string(database), **names)  # type: ignore[arg-type]
     cache = SqlCache(server.connection_string(database), **names)  # type: ignore[arg-type]
@@ -90,7 +94,9 @@ async def test_a_lock_reads_what_its_last_holder_wrote_while_it_waited_in_the_da
         connection = shared_server().connect(database.settings.address.rpartition(" ")[2])
         with contextlib.closing(connection):
             connection.autocommit = False
-            connection.execute(database.statements.commit, "key", LEASE + "key", holder.token.encode(), b"m", b"new", 60, "")
+            connection.execute(
+                database.statements.commit, "key", LEASE + "key", holder.token.encode(), b"m", b"new", 60, ""
+            )
             waiting = asyncio.create_task(take(cache, "key"))
             await asyncio.sleep(0.3)
             assert not waiting.done()

@@ -1,0 +1,394 @@
+"""Connection strings: ADO.NET's, Npgsql's, URLs and ODBC's."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from kestrun_py.caching.sql import PostgresDialect, SqlDialect, SqlServerDialect
+from kestrun_py.caching.sql.connection_string import (
+    is_odbc_string,
+    odbc_string,
+    parse_ado_string,
+    parse_odbc_string,
+)
+from kestrun_py.caching.sql.drivers import Driver
+from kestrun_py.errors import ArgumentError
+
+DRIVER = "ODBC Driver 18 for SQL Server"
+
+
+@pytest.fixture(autouse=True)
+def _drivers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kestrun_py.caching.sql.sqlserver.find_sqlserver_driver", lambda: Driver(DRIVER))
+    monkeypatch.setattr("kestrun_py.caching.sql.postgres.find_postgres_driver", lambda: Driver("PostgreSQL Unicode"))
+
+
+@pytest.fixture
+def _free_tds(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = Driver("FreeTDS", free_tds=True)
+    monkeypatch.setattr("kestrun_py.caching.sql.sqlserver.find_sqlserver_driver", lambda: driver)
+
+
+def options(text: str, dialect: SqlDialect | None = None) -> dict[str, str]:
+    """The ODBC options that a connection string becomes, keys in lower case."""
+    return dict(parse_odbc_string((dialect or SqlServerDialect()).settings(text).odbc))
+
+
+# The grammar
+
+
+@pytest.mark.parametrize(
+    ("text", "pairs"),
+    [
+        ("", []),
+        (" ; ;", []),
+        ("a=1", [("a", "1")]),
+        ("a=1;", [("a", "1")]),
+        (" A b  C = 1 2 ; d=3", [("a b c", "1 2"), ("d", "3")]),
+        ("a=;b= ;c=3", [("c", "3")]),
+        ("a='1;2'", [("a", "1;2")]),
+        ('a="1;2" ;b=3', [("a", "1;2"), ("b", "3")]),
+        ("a='it''s'", [("a", "it's")]),
+        ('a="say ""hi"""', [("a", 'say "hi"')]),
+        ('a="it\'s"', [("a", "it's")]),
+        ("a=it's", [("a", "it's")]),
+        ("a=b=c", [("a", "b=c")]),
+        ("a==b=c", [("a=b", "c")]),
+        ("a=' '", [("a", " ")]),
+        ("a={x;b=1", [("a", "{x"), ("b", "1")]),
+    ],
+)
+def test_ado_strings_are_split(text: str, pairs: list[tuple[str, str]]) -> None:
+    assert parse_ado_string(text) == pairs
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("Server=x;secret", "Part 2 of the connection string has no '='"),
+        ("=secret", "Part 1 of the connection string has no name"),
+        ("Password='secret", "'password' has no closing '"),
+        ("Password='secret'secret", "'password' goes on after its closing quote"),
+        ("Server=x;Password=se;cret", "Part 3"),
+    ],
+)
+def test_malformed_strings_are_told_without_their_values(text: str, problem: str) -> None:
+    with pytest.raises(ArgumentError, match=problem) as caught:
+        SqlServerDialect().settings(text)
+    assert "cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "pairs"),
+    [
+        ("Driver={A B};PWD={x;}}y};UID=z", [("driver", "A B"), ("pwd", "x;}y"), ("uid", "z")]),
+        ("DSN=a;;PWD= {b} ;", [("dsn", "a"), ("pwd", "b")]),
+        ("Driver={open", [("driver", "open")]),
+        ("nothing", []),
+    ],
+)
+def test_odbc_strings_are_split(text: str, pairs: list[tuple[str, str]]) -> None:
+    assert parse_odbc_string(text) == pairs
+
+
+@given(st.lists(st.tuples(st.sampled_from(["PWD", "UID", "X"]), st.text())))
+def test_what_is_joined_for_odbc_is_split_again(pairs: list[tuple[str, str]]) -> None:
+    assert parse_odbc_string(odbc_string(pairs)) == [(key.lower(), value) for key, value in pairs]
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z]([a-z ]?[a-z]){0,5}", fullmatch=True), st.text(min_size=1), max_size=4))
+def test_any_quoted_value_is_understood(values: dict[str, str]) -> None:
+    text = ";".join('{}="{}"'.format(key, value.replace('"', '""')) for key, value in values.items())
+    assert parse_ado_string(text) == list(values.items())
+
+
+FRAGMENTS = st.sampled_from(
+    ["Server", "=", ";", "'", '"', "{", "}", "tcp:", ",", "\\", "host", "Password", "1433", "Driver", " ", "\0", "==",
+     "Encrypt", "postgresql://", "@", ":", "/", "?", "[", "]", "%", "true", "Port", "Max Pool Size", "99999999999"]
+)  # fmt: skip
+
+
+@given(st.one_of(st.text(), st.lists(FRAGMENTS, max_size=15).map("".join)), st.sampled_from([0, 1]))
+@example("postgresql://[", 1)
+@example("postgresql://a:b@c:d/e", 1)
+@example("Server=a;Connect Timeout=²", 0)
+def test_nothing_but_an_argument_error_comes_of_any_text(text: str, which: int) -> None:
+    dialect: SqlDialect = (SqlServerDialect(), PostgresDialect())[which]
+    try:
+        settings = dialect.settings(text)
+    except ArgumentError:
+        return
+    assert settings.odbc
+
+
+@given(st.text(alphabet=st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1))
+def test_any_password_reaches_the_driver_and_never_shows(password: str) -> None:
+    quoted = password.replace('"', '""')
+    for dialect, start in ((SqlServerDialect(), "Server=s;User Id=u;"), (PostgresDialect(), "Host=s;")):
+        settings = dialect.settings(f'{start}Password="{quoted}"')
+        assert dict(parse_odbc_string(settings.odbc))["pwd"] == password
+        assert settings.without_secrets(f"a {password} b").count("***") >= 1
+        assert repr(settings) == "ConnectionSettings(address='s')"
+
+
+# SQL Server
+
+
+def test_a_usual_string_becomes_an_odbc_string() -> None:
+    settings = SqlServerDialect().settings(
+        "Server=tcp:db.example.com,1444;Initial Catalog=My Data;User ID=sa;Password=p;w;Encrypt=True".replace(
+            "p;w", '"p;w"'
+        )
+        + ";TrustServerCertificate=True;Connect Timeout=7;Application Name=kestrun"
+    )
+    assert settings.odbc == (
+        "Driver={ODBC Driver 18 for SQL Server};Database={My Data};UID=sa;PWD={p;w};APP=kestrun;"
+        "Server=db.example.com,1444;Encrypt=yes;TrustServerCertificate=yes"
+    )
+    assert settings.login_timeout == 7
+    assert settings.address == "db.example.com,1444, database My Data"
+
+
+@pytest.mark.parametrize(
+    "key", ["Server", "Data Source", "Address", "Addr", "Network Address", "SERVER", "data  source"]
+)
+@pytest.mark.parametrize(
+    ("value", "server"),
+    [
+        ("host", "host"),
+        ("host,1433", "host,1433"),
+        ("tcp:host,1433", "host,1433"),
+        ("TCP: host , 1433", "host,1433"),
+        (".", "localhost"),
+        ("(local)", "localhost"),
+        ("localhost", "localhost"),
+        (".\\SQLEXPRESS", "localhost\\SQLEXPRESS"),
+        ("(LOCAL)\\X,1433", "localhost\\X,1433"),
+        ("host\\instance", "host\\instance"),
+        ("10.0.0.1", "10.0.0.1"),
+        ("::1,1433", "::1,1433"),
+    ],
+)
+def test_every_form_of_a_server(key: str, value: str, server: str) -> None:
+    assert options(f"{key}={value};User Id=u")["server"] == server
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("np:\\\\host\\pipe\\sql", "only TCP"),
+        ("lpc:host", "only TCP"),
+        ("(localdb)\\MSSQLLocalDB", "not a host"),
+        ("host,", "port"),
+        ("host,0", "port"),
+        ("host,65536", "port"),
+        ("host,port", "port"),
+        ("host:1433", "after a comma"),
+        (",1433", "not a host"),
+        ("tcp:", "not a host"),
+    ],
+)
+def test_servers_that_cannot_be(value: str, problem: str) -> None:
+    with pytest.raises(ArgumentError, match=problem):
+        SqlServerDialect().settings(f"Server={value};User Id=u")
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("Database=d", "database", "d"),
+        ("Initial Catalog=d", "database", "d"),
+        ("UID=w", "uid", "w"),
+        ("User=w", "uid", "w"),
+        ("PWD=p", "pwd", "p"),
+        ("Integrated Security=SSPI", "trusted_connection", "yes"),
+        ("Trusted_Connection=yes", "trusted_connection", "yes"),
+        ("Integrated Security=false", "trusted_connection", None),
+        ("Encrypt=false", "encrypt", "no"),
+        ("Encrypt=Optional", "encrypt", "no"),
+        ("Encrypt=Mandatory", "encrypt", "yes"),
+        ("Encrypt=Strict", "encrypt", "strict"),
+        ("Trust Server Certificate=yes", "trustservercertificate", "yes"),
+        ("TrustServerCertificate=False", "trustservercertificate", None),
+        ("HostNameInCertificate=x.y", "hostnameincertificate", "x.y"),
+        ("MultiSubnetFailover=True", "multisubnetfailover", "yes"),
+        ("ApplicationIntent=ReadOnly", "applicationintent", "ReadOnly"),
+        ("Failover Partner=other", "failover_partner", "other"),
+        ("Workstation ID=ws", "wsid", "ws"),
+        ("Current Language=Deutsch", "language", "Deutsch"),
+        ("Authentication=Active Directory Password", "authentication", "ActiveDirectoryPassword"),
+        ("Authentication=ActiveDirectoryManagedIdentity", "authentication", "ActiveDirectoryMsi"),
+        ("ConnectRetryCount=2", "connectretrycount", "2"),
+        ("MultipleActiveResultSets=True", "multipleactiveresultsets", None),
+        ("Persist Security Info=False;Packet Size=8192;Enlist=False", "packet size", None),
+        ("Database=a;Database=b", "database", "b"),
+    ],
+)
+def test_keywords_of_sqlclient(text: str, key: str, value: str | None) -> None:
+    assert options(f"Server=s;User Id=u;{text}").get(key) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("User Id=u", "names no server"),
+        ("Server=s", "nothing about the login"),
+        ("Server=s;Integrated Security=no", "nothing about the login"),
+        ("Server=s;User Id=u;Colour=red", "keyword 'colour' is not supported"),
+        ("Server=s;User Id=u;Encrypt=maybe", "'encrypt' is True, False"),
+        ("Server=s;User Id=u;TrustServerCertificate=1", "'trust server certificate' is true or false"),
+        ("Server=s;User Id=u;Connect Timeout=soon", "'connect timeout' is a whole number"),
+        ("Server=s;User Id=u;Max Pool Size=0", "'max pool size' is a whole number from 1"),
+        ("Server=s;User Id=u;Min Pool Size=5;Max Pool Size=4", "'min pool size' .5. exceeds"),
+        ("Server=s;Authentication=Active Directory Default", "'Active Directory Default' is not supported"),
+        ("Server=s;User Id=u;Password=a\0b", "NUL"),
+    ],
+)
+def test_what_is_not_understood_is_named(text: str, problem: str) -> None:
+    with pytest.raises(ArgumentError, match=problem):
+        SqlServerDialect().settings(text)
+
+
+def test_the_pool_follows_the_connection_string() -> None:
+    settings = SqlServerDialect().settings(
+        "Server=s;UID=u;Max Pool Size=7;Min Pool Size=2;Pooling=no;Command Timeout=5"
+    )
+    assert (settings.max_size, settings.min_size, settings.pooling, settings.command_timeout) == (7, 2, False, 5)
+    settings = SqlServerDialect().settings("Server=s;UID=u;Connect Timeout=0")
+    assert (settings.max_size, settings.min_size, settings.pooling, settings.command_timeout) == (10, 0, True, 30)
+    assert settings.login_timeout == 15
+
+
+@pytest.mark.usefixtures("_free_tds")
+def test_freetds_has_keywords_of_its_own() -> None:
+    found = options("Server=tcp:host,1444;Database=d;User Id=u;Password=p;Encrypt=True;MultipleActiveResultSets=True")
+    assert found == {
+        "driver": "FreeTDS",
+        "server": "host",
+        "port": "1444",
+        "database": "d",
+        "uid": "u",
+        "pwd": "p",
+        "tds_version": "7.4",
+        "clientcharset": "UTF-8",
+        "encryption": "require",
+    }
+    assert options("Server=host;User Id=u")["port"] == "1433"
+    assert "port" not in options("Server=host\\instance;User Id=u")
+
+
+@pytest.mark.usefixtures("_free_tds")
+@pytest.mark.parametrize(
+    "text", ["Authentication=SqlPassword", "Column Encryption Setting=Enabled", "Server Certificate=/a.pem"]
+)
+def test_freetds_cannot_do_everything(text: str) -> None:
+    with pytest.raises(ArgumentError, match="needs Microsoft's ODBC driver"):
+        SqlServerDialect().settings(f"Server=host;User Id=u;{text}")
+
+
+# ODBC
+
+
+@pytest.mark.parametrize("dialect", [SqlServerDialect(), PostgresDialect()])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Driver={ODBC Driver 17 for SQL Server};Server=tcp:h,1;UID=u;PWD={a;b=c};Whatever=1",
+        "driver=FreeTDS;Server=h;UID=u;PWD={a}}b}",
+        "DSN=mine;UID=u",
+        "FILEDSN=/etc/mine.dsn",
+        "PWD={'a};Driver=x",
+    ],
+)
+def test_odbc_strings_pass_through(dialect: SqlDialect, text: str) -> None:
+    assert is_odbc_string(text)
+    assert dialect.settings(text).odbc == text
+
+
+def test_the_password_of_an_odbc_string_is_a_secret() -> None:
+    settings = SqlServerDialect().settings("Driver=x;Server=h;Database=d;PWD={a;b}")
+    assert settings.secrets == ("a;b",)
+    assert settings.address == "h, database d"
+
+
+def test_a_driver_inside_a_quoted_password_makes_no_odbc_string() -> None:
+    assert not is_odbc_string("Server=s;User Id=u;Password='x;Driver=y'")
+
+
+# PostgreSQL
+
+
+def postgres(text: str) -> dict[str, str]:
+    return options(text, PostgresDialect())
+
+
+def test_an_npgsql_string_becomes_an_odbc_string() -> None:
+    settings = PostgresDialect().settings(
+        "Host=db;Port=5433;Database=My Data;Username=me;Password=secret;SSL Mode=VerifyFull;"
+        "Root Certificate=/a b/ca.pem;Timeout=3;Command Timeout=9;Application Name=it's;Maximum Pool Size=4"
+    )
+    assert dict(parse_odbc_string(settings.odbc)) == {
+        "driver": "PostgreSQL Unicode",
+        "servername": "db",
+        "port": "5433",
+        "database": "My Data",
+        "uid": "me",
+        "pwd": "secret",
+        "sslmode": "verify-full",
+        "connsettings": "SET statement_timeout=9000",
+        "pqopt": "tcp_user_timeout=30000 application_name='it\\'s' sslrootcert='/a b/ca.pem'",
+    }
+    assert (settings.login_timeout, settings.command_timeout, settings.max_size) == (3, 9, 4)
+    assert settings.address == "db, database My Data"
+
+
+@pytest.mark.parametrize("text", ["Server=h;DB=d;User Id=u;PWD=p", "host=h;database=d;user name=u;psw=p"])
+def test_synonyms_of_npgsql(text: str) -> None:
+    found = postgres(text)
+    assert [found[key] for key in ("servername", "port", "database", "uid", "pwd")] == ["h", "5432", "d", "u", "p"]
+
+
+def test_a_url_becomes_an_odbc_string() -> None:
+    found = postgres(
+        "postgresql://me%40x:p%3Aw%2F%25@db.example.com:5433/my%20data?sslmode=verify-ca&connect_timeout=4"
+        "&application_name=a%20b"
+    )
+    assert found["uid"] == "me@x"
+    assert found["pwd"] == "p:w/%"
+    assert found["servername"] == "db.example.com"
+    assert found["port"] == "5433"
+    assert found["database"] == "my data"
+    assert found["sslmode"] == "verify-ca"
+    assert "application_name='a b'" in found["pqopt"]
+
+
+@pytest.mark.parametrize(
+    ("url", "server"),
+    [
+        ("postgres://", "localhost"),
+        ("postgresql://host", "host"),
+        ("POSTGRESQL://[::1]:5432/d", "::1"),
+        ("postgresql:///d?host=/var/run/postgresql", "/var/run/postgresql"),
+    ],
+)
+def test_short_urls(url: str, server: str) -> None:
+    assert postgres(url)["servername"] == server
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("postgresql://u:secret@h:port/d", "URL is malformed"),
+        ("postgresql://u:secret@[h/d", "URL is malformed"),
+        ("postgresql://u@h/d?colour=red", "'colour' is not supported"),
+        ("Host=h;Port=0", "'port' is a whole number"),
+        ("Host=h;SSL Mode=sometimes", "'ssl mode' is Disable"),
+        ("Host=h;Encrypt=True", "'encrypt' is not supported"),
+    ],
+)
+def test_what_postgresql_does_not_understand_is_named(text: str, problem: str) -> None:
+    with pytest.raises(ArgumentError, match=problem) as caught:
+        PostgresDialect().settings(text)
+    assert "secret" not in str(caught.value)

@@ -1,0 +1,167 @@
+"""`kestrun cache ping` and `kestrun cache create-table`, against real servers."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import postgres_server
+import pytest
+from sample_process import KESTRUN, SAMPLES, environment, free_port
+
+
+def cache(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*KESTRUN, "cache", *arguments], env=environment(**variables), capture_output=True, text=True, timeout=60
+    )
+
+
+def script(folder: Path, cache: str) -> Path:
+    path = folder / "app.py"
+    path.write_text(
+        "from cmdlets import *\n\nnew_kr_server('Demo')\nadd_kr_endpoint(port=5000)\n"
+        f"{cache}\nstart_kr_server()\nprint('not reached')\n"
+    )
+    return path
+
+
+# ping
+
+
+def test_ping_redis(redis_url: str) -> None:
+    done = cache("ping", "--redis", redis_url)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = dict(line.split(":", 1) for line in done.stdout.splitlines())
+    assert lines["server"].split()[0] == "Redis"
+    assert lines["server"].split()[1][0].isdigit()
+    assert lines["round trip"].endswith(" ms")
+    assert lines["address"].strip() == redis_url.removeprefix("redis://")
+    assert lines["probe"].strip() == "written, read, removed"
+
+
+def test_ping_nobody() -> None:
+    where = f"127.0.0.1:{free_port()}"
+    done = cache("ping", "--redis", f"redis://:secret@{where}")
+    assert done.returncode == 1
+    assert where in done.stderr
+    assert "secret" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_ping_a_malformed_address() -> None:
+    done = cache("ping", "--redis", "localhost,frobnicate=1")
+    assert done.returncode == 1
+    assert "frobnicate" in done.stderr
+
+
+def test_ping_takes_the_cache_of_a_script(redis_url: str, tmp_path: Path) -> None:
+    path = script(tmp_path, f"add_kr_distributed_redis_cache(configuration={redis_url!r})")
+    done = cache("ping", "--file", path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "probe:       written, read, removed\n" in done.stdout
+    assert "not reached" not in done.stdout
+
+
+def test_ping_takes_the_cache_of_a_sample(redis_url: str) -> None:
+    done = cache("ping", "--file", SAMPLES / "19_2_sessions_redis.py", UPSTASH_REDIS_URL=redis_url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "server:      Redis " in done.stdout
+
+
+def test_ping_memory(tmp_path: Path) -> None:
+    done = cache("ping", "--file", script(tmp_path, "add_kr_session()"))
+    assert done.returncode == 0
+    assert "server:      memory " in done.stdout
+
+
+def test_ping_a_script_without_a_cache(tmp_path: Path) -> None:
+    done = cache("ping", "--file", script(tmp_path, ""))
+    assert done.returncode == 1
+    assert "adds no cache" in done.stderr
+
+
+def test_ping_a_script_that_fails(tmp_path: Path) -> None:
+    path = script(tmp_path, "1 / 0")
+    done = cache("ping", "--file", path)
+    assert done.returncode == 1
+    assert f'File "{path}", line 5' in done.stderr
+    assert "kestrun_py" not in done.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--redis", "localhost", "--file", __file__]])
+def test_ping_wants_one_cache(options: list[str]) -> None:
+    done = cache("ping", *options)
+    assert done.returncode == 2
+    assert "Give one of --redis, --connection-string and --file." in done.stderr
+
+
+def test_ping_postgres_says_whether_the_table_exists(postgres_database: str) -> None:
+    options = ["--dialect", "postgres", "--connection-string", postgres_database]
+    done = cache("ping", *options)
+    assert done.returncode == 1
+    assert "server:      PostgreSQL " in done.stdout
+    assert "table:       public.Sessions does not exist\n" in done.stdout
+    assert "probe:" not in done.stdout
+    assert "kestrun cache create-table" in done.stderr
+    assert cache("create-table", *options).returncode == 0
+    done = cache("ping", *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "server:      PostgreSQL " in done.stdout
+    assert "table:       public.Sessions exists\n" in done.stdout
+    assert "probe:       written, read, removed\n" in done.stdout
+
+
+def test_ping_sql_server(sqlserver_table: str) -> None:
+    done = cache("ping", "--connection-string", sqlserver_table)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "table:       dbo.Sessions exists\n" in done.stdout
+
+
+# create-table
+
+
+def test_create_table_once(postgres_database: str) -> None:
+    options = ["--dialect", "postgres", "--connection-string", postgres_database, "--table", "Visits"]
+    done = cache("create-table", *options)
+    assert (done.returncode, done.stdout) == (0, "The table public.Visits is made.\n")
+    done = cache("create-table", *options)
+    assert done.returncode == 1
+    assert "public.Visits exists already" in done.stderr
+
+
+def test_create_table_needs_a_place() -> None:
+    done = cache("create-table")
+    assert done.returncode == 2
+    assert "--connection-string" in done.stderr
+
+
+def test_a_connection_string_that_cannot_be_understood_is_not_shown() -> None:
+    done = cache("create-table", "--dialect", "postgres", "--connection-string", "Host=x;Password=secret;Colour=red")
+    assert done.returncode == 1
+    assert "colour" in done.stderr.lower()
+    assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--schema", "dbo"], ["[dbo].[Sessions]", "datetimeoffset", "nvarchar(449)"]),
+        (["--schema", "app", "--table", "Visits"], ["[app].[Visits]"]),
+        (["--dialect", "postgres"], ['"public"."Sessions"', "BEGIN;", "COMMIT;"]),
+    ],
+)
+def test_the_script_is_printed(options: list[str], parts: list[str]) -> None:
+    done = cache("create-table", "--script", *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    for part in parts:
+        assert part.lower() in done.stdout.lower()
+
+
+def test_the_printed_script_makes_the_table(postgres_database: str) -> None:
+    made = cache("create-table", "--script", "--dialect", "postgres").stdout
+    database = dict(part.split("=") for part in postgres_database.split(";"))["Database"]
+    for statement in made.split(";\n"):
+        if statement.strip() and statement not in ("BEGIN", "COMMIT"):
+            postgres_server.shared_server().execute(statement, database=database)
+    done = cache("ping", "--dialect", "postgres", "--connection-string", postgres_database)
+    assert done.returncode == 0, done.stderr
