@@ -5,7 +5,8 @@ A host script begins with ``from cmdlets import *``.
 
 # ruff: noqa: F403 - this module is made of the others
 
-from cmdlets import cookies, logging, requests, responses, routes, server, sessions
+from cmdlets import caches, cookies, logging, requests, responses, routes, server, sessions
+from cmdlets.caches import *
 from cmdlets.cookies import *
 from cmdlets.logging import *
 from cmdlets.requests import *
@@ -15,6 +16,7 @@ from cmdlets.server import *
 from cmdlets.sessions import *
 
 __all__ = [
+    *caches.__all__,
     *cookies.__all__,
     *logging.__all__,
     *requests.__all__,

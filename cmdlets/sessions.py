@@ -87,6 +87,7 @@ def add_kr_data_protection(
     *,
     application_name: str | None = None,
     folder: str | os.PathLike[str] | None = None,
+    redis: object = None,
     server: KestrunHost | None = None,
 ) -> KestrunHost:
     """Settles how session cookies are protected: the application's name, and where the key ring is kept.
@@ -94,9 +95,10 @@ def add_kr_data_protection(
     Args:
         application_name: Hosts understand each other's cookies if they share the name and the key ring; ``kestrun``.
         folder: Where to keep the key ring; if left out, where the sessions are.
+        redis: Instead, the Redis server to keep it in, as `add_kr_distributed_redis_cache` takes it.
         server: The host.
     """
-    return resolve_host(server).add_data_protection(application_name=application_name, folder=folder)
+    return resolve_host(server).add_data_protection(application_name=application_name, folder=folder, redis=redis)
 
 
 def get_kr_session_string(key: str) -> str | None:

@@ -42,6 +42,7 @@ class _ScriptGreenlet(greenlet):
         """Runs each coroutine that is switched in; hands out what it waits for, and at its end a `_Done`."""
         handed_out: Any = None
         while True:
+            assert self.parent is not None
             coroutine = self.parent.switch(handed_out)
             try:
                 handed_out = _Done(_drive(coroutine), None)
@@ -73,6 +74,7 @@ _idle = _Idle()
 def _drive(steps: Any) -> Any:
     """Runs a coroutine inside a script's greenlet: what it waits for is handed to the event loop outside."""
     outside = getcurrent().parent
+    assert outside is not None
     try:
         waiting_for = steps.send(None)
         while True:
@@ -109,13 +111,14 @@ def run_on_loop(coroutine: Coroutine[Any, Any, _T]) -> Generator[Any, Any, _T]:
             outcome = script.switch(answer)
     script.task = script.gr_context = None
     _idle.greenlets.append(script)
-    error, result = outcome.error, outcome.result
+    failure, result = outcome.error, outcome.result
+    outcome.error = outcome.result = None  # the greenlet holds on to it until its next script
     del outcome
-    if error is not None:
+    if failure is not None:
         try:
-            raise error
+            raise failure
         finally:
-            del error  # a traceback that refers to itself is work for the garbage collector
+            del failure  # a traceback that refers to itself is work for the garbage collector
     return cast(_T, result)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -15,11 +16,11 @@ from kestrun_py.caching import DistributedCache
 from kestrun_py.data_protection import CookieProtector, KeyRing
 from kestrun_py.errors import CacheError, DataProtectionError
 from kestrun_py.logging import Logger
-from kestrun_py.pipeline import entry_middleware
+from kestrun_py.pipeline import commit_stream, compose, entry_middleware
 from kestrun_py.routing import RouteTable
 from kestrun_py.runspaces import RunspacePool
 from kestrun_py.services import ServiceRegistry
-from kestrun_py.sessions import SessionOptions, SessionStore, scope_of
+from kestrun_py.sessions import SessionOptions, SessionStore
 
 __all__ = ["build_application"]
 
@@ -36,20 +37,26 @@ def build_application(
     logger: Logger,
     *,
     server_header: bool,
+    key_cache: DistributedCache | None = None,
 ) -> web.Application:
-    """Makes the application: the entry middleware, the queued ones in their order, the routes."""
-    app = web.Application(
-        middlewares=[entry_middleware(services, logger), *(make() for make in middleware)],
-        client_max_size=_MAX_BODY,
-    )
+    """Makes the application: the entry middleware, the queued ones in their order, the routes.
+
+    Args:
+        services: The host's services; those that hold connections start and end with the application.
+        routes: The host's routes.
+        pool: The threads for ``def`` scripts.
+        middleware: What makes the queued middleware.
+        logger: Where the host logs.
+        server_header: Whether responses name the server.
+        key_cache: The cache that keeps the key ring, if it is not the one that keeps the sessions.
+    """
+    app = web.Application(client_max_size=_MAX_BODY)
     app.router.register_resource(routes)
+    # Not as aiohttp's own middleware: composed once, and run without aiohttp's bookkeeping for nested applications.
+    routes.bind(partial(compose, [entry_middleware(services, logger), *(make() for make in middleware)]))
 
     async def prepare(request: web.Request, response: web.StreamResponse) -> None:
-        # The last moment before the first byte: a response that streams commits its session here.
-        scope = scope_of(request)
-        if scope is not None:
-            await scope.commit(is_https=request.secure)
-            scope.apply(response)
+        await commit_stream(request, response)
         if response.headers.get(hdrs.SERVER) == SERVER_SOFTWARE:
             if server_header:
                 response.headers[hdrs.SERVER] = _SERVER
@@ -60,6 +67,8 @@ def build_application(
         pool.start()
         cache = services.get(DistributedCache)
         greeting = None
+        if key_cache is not None:
+            await key_cache.start()
         if cache is not None:
             await cache.start()
             greeting = asyncio.create_task(_greet(cache, services.get(KeyRing), logger))
@@ -71,6 +80,8 @@ def build_application(
                 with suppress(asyncio.CancelledError):
                     await greeting
             await _close(services)
+            if key_cache is not None:
+                await key_cache.close()
             pool.close()
 
     app.on_response_prepare.append(prepare)

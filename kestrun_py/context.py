@@ -13,7 +13,7 @@ from kestrun_py.errors import ContextError, SessionNotConfiguredError
 from kestrun_py.request import KestrunRequest
 from kestrun_py.response import KestrunResponse
 from kestrun_py.services import ServiceRegistry
-from kestrun_py.sessions import Session, scope_of
+from kestrun_py.sessions import Session, SessionScope
 
 __all__ = ["KestrunContext", "active_context", "current_context", "enter_context", "leave_context"]
 
@@ -27,15 +27,17 @@ class KestrunContext:
         request: What was asked for.
         response: What will be answered.
         services: The host's services; ``context.services.get(DistributedCache)`` is the cache.
+        scope: What the request has of its session; None before the session middleware.
         ended: Whether the request has been answered; its context can do nothing more then.
     """
 
-    __slots__ = ("ended", "request", "response", "services")
+    __slots__ = ("ended", "request", "response", "scope", "services")
 
     def __init__(self, services: ServiceRegistry, request: web.Request) -> None:
         self.services = services
         self.request = KestrunRequest(request)
         self.response = KestrunResponse(self.request)
+        self.scope: SessionScope | None = None
         self.ended = False
 
     @property
@@ -45,13 +47,12 @@ class KestrunContext:
         Raises:
             SessionNotConfiguredError: The host has no sessions, or the request has not reached their middleware.
         """
-        scope = scope_of(self.request.raw)
-        if scope is None:
+        if self.scope is None:
             raise SessionNotConfiguredError(
                 "Session has not been configured for this host or request: call add_session on the host "
                 "(add_kr_session in a script) before enable_configuration, and before the middleware that uses it."
             )
-        return scope.session
+        return self.scope.session
 
     def wait(self, awaitable: Awaitable[_T]) -> _T:
         """Waits for something asynchronous without `await`, in either kind of script.

@@ -20,6 +20,8 @@ from kestrun_py._threads import inherit_context
 from kestrun_py.application import add_session_services, build_application
 from kestrun_py.caching import DistributedCache
 from kestrun_py.caching.memory import MemoryCache
+from kestrun_py.caching.redis import RedisCache
+from kestrun_py.caching.sql import PostgresDialect, SqlCache, SqlDialect, SqlServerDialect
 from kestrun_py.context import active_context
 from kestrun_py.cookies import CookieBuilder
 from kestrun_py.data_protection import FileXmlRepository, KeyRing, XmlRepository, open_default_repository
@@ -27,14 +29,15 @@ from kestrun_py.endpoints import Endpoint, resolve_endpoints
 from kestrun_py.enums import enum_text, to_enum
 from kestrun_py.errors import ArgumentError, InvalidOperationError
 from kestrun_py.logging import Logger, LogLevel, default_logger
-from kestrun_py.pipeline import RouteHandler
+from kestrun_py.pipeline import RouteHandler, session_middleware
 from kestrun_py.routing import DuplicateAction, HttpVerb, RouteTable, to_verbs
 from kestrun_py.runspaces import RunspacePool
 from kestrun_py.scripts import Script
 from kestrun_py.server import Server
 from kestrun_py.services import ServiceRegistry
-from kestrun_py.sessions import SessionAccess, SessionOptions, SessionStore, session_middleware
+from kestrun_py.sessions import SessionAccess, SessionOptions, SessionStore
 from kestrun_py.templates import PathTemplate
+from kestrun_py.timespan import Duration
 
 __all__ = ["KestrunHost"]
 
@@ -80,6 +83,7 @@ class KestrunHost:
         self._memory_allowed = True
         self._application_name = "kestrun"
         self._key_repository: XmlRepository | None = None
+        self._key_cache: RedisCache | None = None
         self._configured = False
         self._app: web.Application | None = None
         self._server: Server | None = None
@@ -164,6 +168,118 @@ class KestrunHost:
         """
         return self._add_cache(lambda: MemoryCache(logger=self.logger, **options), "add_distributed_memory_cache")
 
+    def add_distributed_redis_cache(
+        self, configuration: str | None = None, *, configuration_options: object = None, instance_name: str = ""
+    ) -> Self:
+        """Keeps sessions and cache entries in Redis, as ASP.NET Core's ``AddStackExchangeRedisCache``.
+
+        Args:
+            configuration: StackExchange.Redis text (``host:port,password=...,ssl=true``) or a redis:// URL.
+            configuration_options: Instead, the options as an object's attributes (`RedisOptions`).
+            instance_name: What every key begins with in Redis.
+
+        Raises:
+            InvalidOperationError: There is a cache already, or the host is configured.
+            ArgumentError: An option is missing, unknown or malformed.
+        """
+        if (configuration is None) == (configuration_options is None):
+            raise ArgumentError("add_distributed_redis_cache takes either configuration or configuration_options.")
+        options = configuration_options if configuration is None else configuration
+        return self._add_cache(
+            lambda: RedisCache(options, instance_name=instance_name, logger=self.logger), "add_distributed_redis_cache"
+        )
+
+    def add_distributed_sqlserver_cache(
+        self,
+        connection_string: str,
+        *,
+        schema_name: str,
+        table_name: str,
+        expired_items_deletion_interval: Duration = 1800,
+        default_sliding_expiration: Duration = 1200,
+    ) -> Self:
+        """Keeps sessions and cache entries in a table of SQL Server, as ``AddDistributedSqlServerCache``.
+
+        ``kestrun cache create-table`` makes the table.
+
+        Args:
+            connection_string: An ADO.NET or an ODBC connection string.
+            schema_name: The schema of the table.
+            table_name: The table.
+            expired_items_deletion_interval: How often expired entries are removed; at least 5 minutes.
+            default_sliding_expiration: The sliding window of an entry that is stored without any expiration.
+
+        Raises:
+            InvalidOperationError: There is a cache already, or the host is configured.
+            ArgumentError: The connection string, a name or a time is not usable.
+            CacheError: There is no ODBC driver.
+        """
+        return self._add_sql_cache(
+            "add_distributed_sqlserver_cache",
+            SqlServerDialect(),
+            connection_string,
+            schema_name,
+            table_name,
+            expired_items_deletion_interval,
+            default_sliding_expiration,
+        )
+
+    def add_distributed_postgres_cache(
+        self,
+        connection_string: str,
+        *,
+        schema_name: str = "public",
+        table_name: str = "Sessions",
+        expired_items_deletion_interval: Duration = 1800,
+        default_sliding_expiration: Duration = 1200,
+    ) -> Self:
+        """Keeps sessions and cache entries in a table of PostgreSQL, over its ODBC driver.
+
+        Args:
+            connection_string: Npgsql's form (``Host=...;Database=...``), a postgresql:// URL or an ODBC string.
+            schema_name: The schema of the table.
+            table_name: The table.
+            expired_items_deletion_interval: How often expired entries are removed; at least 5 minutes.
+            default_sliding_expiration: The sliding window of an entry that is stored without any expiration.
+
+        Raises:
+            InvalidOperationError: There is a cache already, or the host is configured.
+            ArgumentError: The connection string, a name or a time is not usable.
+            CacheError: There is no ODBC driver.
+        """
+        return self._add_sql_cache(
+            "add_distributed_postgres_cache",
+            PostgresDialect(),
+            connection_string,
+            schema_name,
+            table_name,
+            expired_items_deletion_interval,
+            default_sliding_expiration,
+        )
+
+    def _add_sql_cache(
+        self,
+        verb: str,
+        dialect: SqlDialect,
+        connection_string: str,
+        schema_name: str,
+        table_name: str,
+        expired_items_deletion_interval: Duration,
+        default_sliding_expiration: Duration,
+    ) -> Self:
+        return self._add_cache(
+            lambda: SqlCache(
+                connection_string,
+                schema_name=schema_name,
+                table_name=table_name,
+                dialect=dialect,
+                expired_items_deletion_interval=expired_items_deletion_interval,
+                default_sliding_expiration=default_sliding_expiration,
+                logger=self.logger,
+            ),
+            verb,
+        )
+
     def _add_cache(self, make: Callable[[], DistributedCache], verb: str) -> Self:
         self._check_open(verb)
         registered = self.services.get(DistributedCache)
@@ -209,7 +325,11 @@ class KestrunHost:
         return CookieBuilder(**attributes)
 
     def add_data_protection(
-        self, *, application_name: str | None = None, folder: str | os.PathLike[str] | None = None
+        self,
+        *,
+        application_name: str | None = None,
+        folder: str | os.PathLike[str] | None = None,
+        redis: object = None,
     ) -> Self:
         """Settles how session cookies are protected.
 
@@ -219,10 +339,16 @@ class KestrunHost:
         Args:
             application_name: Hosts understand each other's cookies if they share the name and the key ring.
             folder: Where to keep the key ring.
+            redis: Instead, the Redis server to keep it in, as `add_distributed_redis_cache` takes it.
         """
         self._check_open("add_data_protection")
         if application_name is not None:
             self._application_name = application_name
+        if folder is not None and redis is not None:
+            raise ArgumentError("The key ring is kept in a folder or in redis; give one of them.")
+        if redis is not None:
+            self._key_cache = RedisCache(redis, logger=self.logger)
+            self._key_repository = self._key_cache.key_repository()
         if folder is not None:
             self._key_repository = FileXmlRepository(folder)
         return self
@@ -363,6 +489,7 @@ class KestrunHost:
             self._middleware,
             self.logger,
             server_header=self._server_header,
+            key_cache=self._key_cache,
         )
         return self._app
 

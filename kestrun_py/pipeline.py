@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import time
+from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from kestrun_py.context import KestrunContext, current_context, enter_context, leave_context
+from kestrun_py._bridge import run_on_loop
+from kestrun_py.context import KestrunContext, active_context, current_context, enter_context, leave_context
 from kestrun_py.errors import SessionTooLargeError, SessionUnavailableError
 from kestrun_py.logging import Logger, LogLevel
 from kestrun_py.response import KestrunResponse
 from kestrun_py.runspaces import RunspacePool
 from kestrun_py.scripts import Script
 from kestrun_py.services import ServiceRegistry
-from kestrun_py.sessions import SessionAccess, scope_of, unavailable_response
+from kestrun_py.sessions import SessionAccess, SessionScope, SessionStore, unavailable_response
 
-__all__ = ["RouteHandler", "entry_middleware"]
+__all__ = ["RouteHandler", "commit_stream", "compose", "entry_middleware", "session_middleware"]
 
 _SERVER_ERROR: Final = "An internal server error occurred."
 
@@ -30,27 +34,73 @@ def entry_middleware(services: ServiceRegistry, logger: Logger) -> Middleware:
         context = KestrunContext(services, request)
         token = enter_context(context)
         try:
-            return await handler(request)
+            response = await handler(request)
         except web.HTTPException as raised:
-            if request.match_info.http_exception is raised:
-                return _no_route(raised)
+            if context.scope is not None:
+                context.scope.apply(raised)
             raise
         except SessionUnavailableError as error:
             logger.error("{Error}", error)
-            return unavailable_response()
+            response = unavailable_response()
         except Exception as error:
             logger.error("{Method} {Path} failed.", request.method, request.path, exception=error)
-            return _server_error(context)
+            response = _server_error(context)
         finally:
             leave_context(context, token)
+        # Here, and not where the session is committed: whatever the middleware made of the response, it says so.
+        if context.scope is not None:
+            context.scope.apply(response)
+        return response
 
     return run
 
 
-def _no_route(raised: web.HTTPException) -> web.Response:
-    """404, or 405 with Allow, without a body, as ASP.NET Core answers."""
-    allow = raised.headers.get("Allow")
-    return web.Response(status=raised.status, headers=None if allow is None else {"Allow": allow})
+def session_middleware(store: SessionStore, logger: Logger) -> Middleware:
+    """Returns the middleware that gives each request its session, and commits it before the response starts.
+
+    It commits whatever the answer is: a page, a redirect, an error, an exception. Only a request that was cancelled,
+    or failed because its session grew too large, leaves the session as it was. A response that starts by itself
+    (a stream) has its session committed when its headers go out, by `commit_stream`.
+    """
+
+    @web.middleware
+    async def run(request: web.Request, handler: Handler) -> web.StreamResponse:
+        scope = current_context().scope = SessionScope(store, request.headers)
+        failure: Exception | None = None
+        try:
+            response = await handler(request)
+        except Exception as error:
+            failure = error
+        except BaseException:
+            scope.discard()
+            raise
+        try:
+            await scope.commit(request)
+            if failure is not None:
+                raise failure
+        except SessionUnavailableError as unavailable:
+            logger.error("{Error}", unavailable)
+            return unavailable_response()
+        finally:
+            del failure
+        return response
+
+    return run
+
+
+async def commit_stream(request: web.Request, response: web.StreamResponse) -> None:
+    """For aiohttp's ``on_response_prepare``: commits the session of a response that starts while its script runs."""
+    context = active_context()
+    if context is not None and context.scope is not None:
+        await context.scope.commit(request)
+        context.scope.apply(response)
+
+
+def compose(middleware: Sequence[Middleware], handler: Handler) -> Handler:
+    """Returns a handler that passes a request through middleware, the first one outermost."""
+    for one in reversed(middleware):
+        handler = partial(one, handler=handler)
+    return handler
 
 
 def _server_error(context: KestrunContext) -> web.Response:
@@ -84,15 +134,22 @@ class RouteHandler:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """The aiohttp handler."""
-        started = time.perf_counter()
+        debug = self._logger.is_enabled(LogLevel.DEBUG)
+        started = time.perf_counter() if debug else 0.0
         context = current_context()
-        scope = scope_of(request)
+        scope = context.scope
         try:
             if scope is not None:
                 scope.read_only = self._read_only
                 if self._preloads and scope.cookie() is not None:
                     await scope.session.load()
-            result = await self._script.run(context, self._pool)
+            if self._script.is_async:
+                result = await run_on_loop(self._script.call(context))
+            else:
+                result = await self._pool.run(partial(self._script.call, context))
+                if inspect.iscoroutine(result):  # a lambda around an async def
+                    result = await run_on_loop(result)
+            response = result if isinstance(result, web.StreamResponse) else context.response.to_aiohttp()
         except web.HTTPException:
             raise
         except SessionUnavailableError as error:
@@ -108,8 +165,7 @@ class RouteHandler:
         finally:
             if scope is not None and not self._settled:
                 self._preloads = self._settled = scope.accessed
-        response = result if isinstance(result, web.StreamResponse) else context.response.to_aiohttp()
-        if self._logger.is_enabled(LogLevel.DEBUG):
+        if debug:
             self._logger.debug(
                 "Route {Method} {Pattern} ran {Script}: {Status} in {Elapsed:0.0} ms",
                 request.method,

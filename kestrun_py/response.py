@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -22,6 +23,8 @@ __all__ = ["KestrunResponse"]
 
 _JSON: Final = "application/json; charset=utf-8"
 _TEXT: Final = "text/plain; charset=utf-8"
+_CONTROL: Final = re.compile("[\0-\x08\n-\x1f\x7f]")
+_NOT_XML: Final = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _VISIBLE: Final = "".join(map(chr, range(0x21, 0x7F)))
 
 
@@ -62,7 +65,7 @@ class KestrunResponse:
         """Answers with JSON, indented by two spaces unless `compress`.
 
         Raises:
-            ArgumentError: A status outside 100 to 599, a depth outside 0 to 100, a value that JSON cannot express.
+            ArgumentError: A status outside 200 to 599, a depth outside 0 to 100, a value that JSON cannot express.
         """
         body = to_json(value, depth=depth, compress=compress)
         self._write(body, status, _JSON if content_type is None else _with_charset(content_type))
@@ -141,20 +144,34 @@ class KestrunResponse:
             self.write_text(_lines(payload), status=status)
 
     def to_aiohttp(self) -> web.Response:
-        """The response as aiohttp sends it."""
-        headers: CIMultiDict[str] = CIMultiDict() if self._headers is None else self._headers
+        """The response as aiohttp sends it.
+
+        Raises:
+            ArgumentError: A header that holds a control character.
+        """
+        if self._headers is None:
+            headers = None if self.content_type is None else {hdrs.CONTENT_TYPE: self.content_type}
+            return web.Response(body=self.body, status=self.status, headers=headers)
+        checked = _checked(self._headers)
         if self.content_type is not None:
-            headers[hdrs.CONTENT_TYPE] = self.content_type
-        return web.Response(body=self.body, status=self.status, headers=headers)
+            checked[hdrs.CONTENT_TYPE] = self.content_type
+        return web.Response(body=self.body, status=self.status, headers=checked)
 
     def _write(self, body: bytes | None, status: int, content_type: str | None) -> None:
-        if not isinstance(status, int) or not 100 <= status <= 599:
-            raise ArgumentError(f"An HTTP status is an integer from 100 to 599, not {status!r}.")
+        if not isinstance(status, int) or not 200 <= status <= 599:
+            raise ArgumentError(f"An HTTP status is an integer from 200 to 599, not {status!r}.")
         self.body = body
         self.status = status
         self.content_type = content_type
         if self._headers is not None:
             self._headers.pop(hdrs.LOCATION, None)
+
+
+def _checked(headers: CIMultiDict[str]) -> CIMultiDict[str]:
+    for name, value in headers.items():
+        if _CONTROL.search(name) or _CONTROL.search(value):
+            raise ArgumentError(f"The header {name!r} holds a line break or another control character.")
+    return headers
 
 
 def _with_charset(content_type: str) -> str:
@@ -177,7 +194,7 @@ def _yaml(payload: Mapping[str, object]) -> str:
 
 def _xml(payload: Mapping[str, object]) -> str:
     fields = "".join(f"<{key}>{escape(str(value))}</{key}>" for key, value in payload.items())
-    return f"<Response>{fields}</Response>"
+    return f"<Response>{_NOT_XML.sub(chr(0xFFFD), fields)}</Response>"
 
 
 def _lines(payload: Mapping[str, object]) -> str:

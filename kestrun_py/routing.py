@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from bisect import insort
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -81,6 +81,21 @@ def _plain(name: HttpVerb | str) -> HttpVerb | str:
     return name.replace("-", "_") if isinstance(name, str) else name
 
 
+_NONE: Final[set[str]] = set()
+
+
+class _Route(web.ResourceRoute):
+    """A route for one verb, on all endpoints or on some."""
+
+    def __init__(self, verb: str, handler: Handler, table: RouteTable, hosts: frozenset[str] = frozenset()) -> None:
+        super().__init__(verb, handler, table)
+        self.plain_handler = handler
+        self.hosts = hosts
+
+    def bind(self, compose: Callable[[Handler], Handler]) -> None:
+        self._handler: Handler = compose(self.plain_handler)  # type: ignore[assignment]
+
+
 class _Entry:
     """The routes of one template, by verb; of several for one verb (on different endpoints) the first that fits."""
 
@@ -88,11 +103,11 @@ class _Entry:
 
     def __init__(self, template: PathTemplate) -> None:
         self.template = template
-        self.routes: dict[str, list[tuple[frozenset[str], web.ResourceRoute]]] = {}
+        self.routes: dict[str, list[_Route]] = {}
 
-    def find(self, method: str, request: web.Request) -> web.ResourceRoute | None:
-        for hosts, route in self.routes.get(method, ()):
-            if not hosts or _host_of(request) in hosts:
+    def find(self, method: str, request: web.Request) -> _Route | None:
+        for route in self.routes.get(method, ()):
+            if not route.hosts or _host_of(request) in route.hosts:
                 return route
         return self.find("GET", request) if method == "HEAD" else None
 
@@ -128,7 +143,16 @@ class RouteTable(web.AbstractResource):
         self._templates: dict[str, _Entry] = {}
         self._ordered: list[_Entry] = []
         self._mapped: set[tuple[str, HttpVerb]] = set()
+        self._compose: Callable[[Handler], Handler] | None = None
+        self._no_route = _Route("*", self._answer_no_route, self)
         self.adding = threading.Lock()
+
+    def bind(self, compose: Callable[[Handler], Handler]) -> None:
+        """Puts `compose` (the middleware) around the handlers of all routes, and of those that are added later."""
+        with self.adding:
+            self._compose = compose
+            for route in [self._no_route, *self]:
+                route.bind(compose)
 
     def add(
         self, template: PathTemplate, verbs: Sequence[HttpVerb], handler: Handler, hosts: Iterable[str] = ()
@@ -140,8 +164,10 @@ class RouteTable(web.AbstractResource):
         names = frozenset(host.lower() for host in hosts)
         entry = self._entry(template)
         for verb in verbs:
-            route = web.ResourceRoute(verb.value, handler, self)
-            entry.routes.setdefault(verb.value, []).append((names, route))
+            route = _Route(verb.value, handler, self, names)
+            if self._compose is not None:
+                route.bind(self._compose)
+            entry.routes.setdefault(verb.value, []).append(route)
             self._mapped.add((template.key, verb))
 
     def has(self, template: PathTemplate, verb: HttpVerb) -> bool:
@@ -160,24 +186,38 @@ class RouteTable(web.AbstractResource):
         return entry
 
     async def resolve(self, request: web.Request) -> tuple[web.UrlMappingMatchInfo | None, set[str]]:
+        entry = self._literal.get(_path_of(request))
+        if entry is not None:  # a literal path, written as its template is: the shortest way
+            route = entry.find(request.method, request)
+            if route is not None:
+                return web.UrlMappingMatchInfo({}, route), _NONE
+        for entry, values in self._matching(request):
+            route = entry.find(request.method, request)
+            if route is not None:
+                return web.UrlMappingMatchInfo(values, route), _NONE
+        # What no route is for passes through the middleware as well, as in ASP.NET Core.
+        return web.UrlMappingMatchInfo({}, self._no_route), _NONE
+
+    def _matching(self, request: web.Request) -> Iterator[tuple[_Entry, dict[str, str]]]:
+        """The entries whose template matches, the most specific one first, and the values of their parameters."""
         path = _path_of(request)
-        allowed: set[str] = set()
         folded = path.lower()
         entry = self._literal.get(folded) or self._literal.get(folded.removesuffix("/"))
         if entry is not None:
-            route = entry.find(request.method, request)
-            if route is not None:
-                return web.UrlMappingMatchInfo({}, route), allowed
-            allowed |= entry.allowed(request)
+            yield entry, {}
         for entry in self._ordered:
             values = entry.template.match(path)
-            if values is None:
-                continue
-            route = entry.find(request.method, request)
-            if route is not None:
-                return web.UrlMappingMatchInfo(values, route), allowed
+            if values is not None:
+                yield entry, values
+
+    async def _answer_no_route(self, request: web.Request) -> web.StreamResponse:
+        """404, or 405 with Allow if the path has other verbs; without a body, as ASP.NET Core answers."""
+        allowed: set[str] = set()
+        for entry, _ in self._matching(request):
             allowed |= entry.allowed(request)
-        return None, allowed
+        if not allowed:
+            return web.Response(status=404)
+        return web.Response(status=405, headers={"Allow": ", ".join(sorted(allowed))})
 
     # What aiohttp's router asks of any resource
 
@@ -200,7 +240,7 @@ class RouteTable(web.AbstractResource):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def __iter__(self) -> Iterator[web.AbstractRoute]:
+    def __iter__(self) -> Iterator[_Route]:
         for entry in (*self._literal.values(), *self._templates.values()):
             for routes in [*entry.routes.values()]:
-                yield from [route for _, route in routes]
+                yield from [*routes]

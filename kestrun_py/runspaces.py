@@ -43,6 +43,9 @@ class RunspacePool:
         Raises:
             ArgumentError: Bounds that contradict each other.
         """
+        for name, value in (("max_runspaces", max_runspaces), ("min_runspaces", min_runspaces)):
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+                raise ArgumentError(f"{name} must be an integer, not {value!r}.")
         maximum = self._max_runspaces if max_runspaces is None else max_runspaces
         minimum = min(self._min_runspaces, maximum) if min_runspaces is None else min_runspaces
         if maximum < 1:

@@ -13,10 +13,8 @@ from pathlib import Path
 from types import CodeType
 from typing import Any, Final
 
-from kestrun_py._bridge import run_on_loop
 from kestrun_py.context import KestrunContext
 from kestrun_py.errors import ArgumentError
-from kestrun_py.runspaces import RunspacePool
 
 __all__ = ["Script"]
 
@@ -30,9 +28,10 @@ class Script:
         name: What log lines call it.
         is_async: Whether it runs on the event loop; otherwise it runs in a worker thread.
         mentions_session: Whether its text names sessions: a guess at whether it will use one.
+        call: Runs it for a context; of an asynchronous one it returns the coroutine.
     """
 
-    __slots__ = ("_call", "is_async", "mentions_session", "name")
+    __slots__ = ("call", "is_async", "mentions_session", "name")
 
     def __init__(
         self, name: str, call: Callable[[KestrunContext], Any], *, is_async: bool, code: CodeType | None
@@ -40,16 +39,7 @@ class Script:
         self.name = name
         self.is_async = is_async
         self.mentions_session = code is not None and _mentions_session(code)
-        self._call = call
-
-    async def run(self, context: KestrunContext, pool: RunspacePool) -> Any:
-        """Runs the script and returns what it returns."""
-        if self.is_async:
-            return await run_on_loop(self._call(context))
-        result = await pool.run(partial(self._call, context))
-        if inspect.iscoroutine(result):  # a lambda around an async def
-            return await run_on_loop(result)
-        return result
+        self.call = call
 
     @classmethod
     def from_function(cls, function: Callable[..., Any], arguments: Mapping[str, Any] | None = None) -> Script:
@@ -78,6 +68,10 @@ class Script:
             raise ArgumentError(
                 f"The route script {name} takes {', '.join(unknown)}; a script has no parameter, or one named context "
                 "(others are given through arguments={...})."
+            )
+        if any(parameter.kind is parameter.POSITIONAL_ONLY for parameter in parameters):
+            raise ArgumentError(
+                f"The route script {name} takes context before '/'; it is given by name: leave out '/'."
             )
         names = {parameter.name for parameter in parameters}
         if given:

@@ -45,8 +45,10 @@ class PostgresServer:
         if self._user:
             shutil.chown(self._folder, self._user)
         subprocess.run(
-            [self._programs / "initdb", "--no-sync", "--auth=trust", "--username=kestrun", "--encoding=UTF8"]
-            + ["--locale=C.UTF-8", "-D", self._data],
+            [
+                *(self._programs / "initdb", "--no-sync", "--auth=trust", "--username=kestrun"),
+                *("--encoding=UTF8", "--locale=C.UTF-8", "-D", self._data),
+            ],
             user=self._user,
             cwd=self._folder,
             check=True,
@@ -90,8 +92,10 @@ class PostgresServer:
         log = (self._folder / "log").open("ab")
         with log:
             self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "SIGQUIT", self._programs / "postgres", "-D", self._data, "-F"]
-                + ["-p", str(self.port), "-h", "127.0.0.1", "-k", "", "-c", "max_connections=200"],
+                [
+                    *("setpriv", "--pdeathsig", "SIGQUIT", self._programs / "postgres", "-D", self._data, "-F"),
+                    *("-p", str(self.port), "-h", "127.0.0.1", "-k", "", "-c", "max_connections=200"),
+                ],
                 user=self._user,
                 cwd=self._folder,
                 stdout=log,

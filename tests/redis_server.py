@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,10 +29,12 @@ from kestrun_py.caching.redis import RedisCache
 def redis_program() -> str:
     """The path of redis-server; skips the test if there is none."""
     program = shutil.which("redis-server")
-    if program is None:
-        reason = "redis-server is not installed"
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
-    return program
+    if program is not None:
+        return program
+    reason = "redis-server is not installed"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def _is_free(port: int) -> bool:
@@ -70,18 +73,25 @@ async def eventually(condition: Callable[[], object], seconds: float = 60) -> No
         await asyncio.sleep(0.01)
 
 
+def execute(client: redis.Redis, *command: Any) -> Any:
+    """Sends a command of which redis-py knows no types."""
+    return client.execute_command(*command)  # type: ignore[no-untyped-call]
+
+
 class RedisServer:
     """A redis-server process, in a folder of its own.
 
     Args:
         arguments: Its further command line.
         password: The password of the default user.
+        sentinel: The configuration file of a Sentinel, which it rewrites; then this is one.
     """
 
-    def __init__(self, *arguments: str, password: str | None = None) -> None:
+    def __init__(self, *arguments: str, password: str | None = None, sentinel: Path | None = None) -> None:
         self._program = redis_program()
         self._folder = tempfile.mkdtemp(prefix="kestrun-redis-")
         self._arguments = [*arguments, *(["--requirepass", password] if password else [])]
+        self._sentinel = sentinel
         self._process: subprocess.Popen[bytes] | None = None
         self.password = password
         self.port = 0
@@ -104,14 +114,13 @@ class RedisServer:
         """Starts the server, on the port that it had."""
         for _ in range(5):
             port = self.port or free_port()
-            self._process = subprocess.Popen(
-                [
-                    *(self._program, "--port", str(port), "--bind", "127.0.0.1", "--dir", self._folder),
-                    *("--save", "", "--enable-debug-command", "yes", "--repl-diskless-sync-delay", "0"),
-                    *(*self._arguments, *arguments),
-                ],
-                stdout=subprocess.DEVNULL,
-            )
+            common = ["--port", str(port), "--bind", "127.0.0.1", "--dir", self._folder]
+            if self._sentinel is not None:
+                command = [self._program, str(self._sentinel), "--sentinel", *common]
+            else:
+                debugging = ["--save", "", "--enable-debug-command", "yes", "--repl-diskless-sync-delay", "0"]
+                command = [self._program, *common, *debugging, *self._arguments, *arguments]
+            self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
             if self._listens(port):
                 self.port = port
                 if wait:
@@ -155,7 +164,7 @@ class RedisServer:
 
     def _answers(self) -> bool:
         with self.client() as client, suppress(redis.RedisError):
-            return bool(client.ping()) and client.info("persistence")["loading"] == 0
+            return bool(client.ping()) and client.info().get("loading", 0) == 0
         return False
 
 
@@ -167,10 +176,9 @@ class RedisCluster:
         clients = [server.client() for server in self.servers]
         share = -(-16384 // nodes)
         for index, client in enumerate(clients):
-            client.execute_command("CLUSTER SET-CONFIG-EPOCH", index + 1)
-            slots = range(index * share, min((index + 1) * share, 16384))
-            client.execute_command("CLUSTER ADDSLOTS", *slots)
-            client.execute_command("CLUSTER MEET", "127.0.0.1", self.servers[0].port)
+            execute(client, "CLUSTER SET-CONFIG-EPOCH", index + 1)
+            execute(client, "CLUSTER ADDSLOTS", *range(index * share, min((index + 1) * share, 16384)))
+            execute(client, "CLUSTER MEET", "127.0.0.1", self.servers[0].port)
         until(lambda: all(self._is_whole(client, nodes) for client in clients))
         for client in clients:
             client.close()
@@ -189,8 +197,7 @@ class RedisCluster:
 
     @staticmethod
     def _is_whole(client: redis.Redis, nodes: int) -> bool:
-        info: dict[str, str] = client.execute_command("CLUSTER INFO")
-        slots: list[Any] = client.execute_command("CLUSTER SLOTS")
+        info, slots = execute(client, "CLUSTER INFO"), execute(client, "CLUSTER SLOTS")
         return info["cluster_state"] == "ok" and len(slots) == nodes == int(info["cluster_known_nodes"])
 
 

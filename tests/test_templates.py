@@ -163,7 +163,9 @@ def test_templates_for_the_same_paths_have_the_same_key(one: str, other: str, sa
 
 def test_precedence() -> None:
     in_order = ["/a/b", "/a/x{y}", "/a/{x:int}", "/a/{x}", "/{x:int}/b", "/{x}/b", "/{x}/{y}", "/{*x:alpha}", "/{*x}"]
-    assert sorted(in_order[::-1], key=lambda text: PathTemplate(text).precedence) == in_order
+    backwards = in_order[::-1]
+    backwards.sort(key=lambda text: PathTemplate(text).precedence)
+    assert backwards == in_order
 
 
 def test_only_a_template_without_parameters_is_literal() -> None:

@@ -141,7 +141,7 @@ class DistributedCache(ABC):
     #: Whether several processes share the entries.
     shared: ClassVar[bool] = True
 
-    async def start(self) -> None:
+    async def start(self) -> None:  # noqa: B027  (most caches have nothing to start)
         """Called once by the host, in the event loop that serves the requests, before the first request."""
 
     def key_repository(self) -> XmlRepository | None:

@@ -1,7 +1,7 @@
 """Client sessions: a cookie with a protected random key, and values kept by a distributed cache."""
 
-from kestrun_py.sessions.middleware import SessionScope, scope_of, session_middleware, unavailable_response
 from kestrun_py.sessions.options import CacheFailurePolicy, SessionAccess, SessionLock, SessionOptions
+from kestrun_py.sessions.scope import SessionScope, unavailable_response
 from kestrun_py.sessions.session import Session
 from kestrun_py.sessions.store import SessionStore
 
@@ -13,7 +13,5 @@ __all__ = [
     "SessionOptions",
     "SessionScope",
     "SessionStore",
-    "scope_of",
-    "session_middleware",
     "unavailable_response",
 ]

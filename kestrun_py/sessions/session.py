@@ -80,12 +80,14 @@ class Session:
 
     Args:
         load: Loads the session; called at most once at a time.
+        give_back: Takes what was loaded when the request had ended meanwhile.
         read_only: Whether a write is an error.
         max_size: The most bytes that the stored session may have.
     """
 
     __slots__ = (
         "_closed",
+        "_give_back",
         "_load",
         "_loaders",
         "_loading",
@@ -101,9 +103,15 @@ class Session:
     )
 
     def __init__(
-        self, load: Callable[[], Coroutine[Any, Any, SessionState]], *, read_only: bool, max_size: int
+        self,
+        load: Callable[[], Coroutine[Any, Any, SessionState]],
+        give_back: Callable[[SessionState], object],
+        *,
+        read_only: bool,
+        max_size: int,
     ) -> None:
         self._load = load
+        self._give_back = give_back
         self._read_only = read_only
         self._max_size = max_size
         self._state: SessionState | None = None
@@ -140,7 +148,11 @@ class Session:
                 continue
             self._loading = True
             try:
-                self._state = await self._load()
+                state = await self._load()
+                if self._closed:  # by the end of the request, which a task or thread of the script outlives
+                    self._give_back(state)
+                else:
+                    self._state = state
             finally:
                 self._loading = False
                 for waiting in self._loaders:
@@ -174,7 +186,7 @@ class Session:
 
     @property
     def id(self) -> str:
-        """The session's id, a GUID in text; not the session key, and no secret. Empty if the cache could not be read."""
+        """The session's id, a GUID in text; not the session key, and no secret. Empty if it could not be read."""
         state = self._loaded()
         if not state.available:
             return ""

@@ -72,6 +72,7 @@ class SessionStore:
         self._cache = cache
         self._protector = protector
         self._logger = logger
+        self._sliding = Expiration(options.idle_timeout)
         self._queues = FairLocks()
         self._leases = LeaseKeeper(cache, lease_time=options.lease_time, timeout=options.io_timeout, logger=logger)
         self._background: set[asyncio.Task[None]] = set()
@@ -174,7 +175,7 @@ class SessionStore:
         if state is None or not state.available:
             return _NO_CHANGE
         try:
-            return await self._commit(session, state)
+            return await self._commit(session, state, time.monotonic() + self.options.io_timeout)
         except (CacheError, DataProtectionError) as error:
             if self.options.on_cache_failure is CacheFailurePolicy.FAIL:
                 raise SessionUnavailableError(f"The session could not be stored: {error}") from error
@@ -188,9 +189,9 @@ class SessionStore:
             if state.lease is None:
                 self._leave(state)
             else:  # nothing was written: the lock is still ours to give back
-                self._in_background(self._abort(state))
+                self.give_back(state)
 
-    async def _commit(self, session: Session, state: SessionState) -> CookieChange:
+    async def _commit(self, session: Session, state: SessionState, deadline: float) -> CookieChange:
         outcome = decide(
             state.origin,
             has_values=bool(state.values),
@@ -200,49 +201,59 @@ class SessionStore:
             renewed=session.renewed,
         )
         if outcome.store is Store.NEW_KEY:
-            return await self._start(session, state, remove_old=outcome.remove_old)
+            return await self._start(session, state, deadline, remove_old=outcome.remove_old)
         if outcome.store is Store.SAME_KEY:
             assert state.key is not None
-            await self._write(state, blob.encode(state.ensure_id(), state.values))
+            await self._write(state, blob.encode(state.ensure_id(), state.values), deadline)
             self._log_stored(state.key, len(state.values))
         elif outcome.remove_old:
-            await self._write(state, None)
+            await self._write(state, None, deadline)
         elif state.lease is not None:
             await self._release(state.lease)
             state.lease = None
         return _NO_CHANGE if outcome.cookie is CookieAction.LEAVE else CookieChange(outcome.cookie)
 
-    async def _start(self, session: Session, state: SessionState, *, remove_old: bool) -> CookieChange:
+    async def _start(self, session: Session, state: SessionState, deadline: float, *, remove_old: bool) -> CookieChange:
         """Stores the values under a new key, then removes what was stored under the old one."""
-        timeout = self.options.io_timeout
+        lease = await self._lease(state, deadline) if remove_old else None
         key = str(uuid.UUID(bytes=secrets.token_bytes(16)))
         cookie = await self._in_time(self._protector.write(key))
         value = blob.encode(state.ensure_id(), state.values)
-        absolute = None if session.emptied or state.lease is None else state.lease.absolute
-        await self._cache.store(key, value, self._expiration(absolute), timeout=timeout)
+        absolute = None if session.emptied or lease is None else lease.absolute
+        await self._cache.store(key, value, self._expiration(absolute), timeout=self._remaining(deadline))
         if remove_old:
             try:
-                await self._write(state, None)
+                await self._write(state, None, deadline)
             except LeaseLostError:
-                await self._cache.remove(key, timeout=timeout)
+                await self._cache.remove(key, timeout=self._remaining(deadline))
                 raise
+        if self._logger.is_enabled(LogLevel.INFORMATION):
+            self._logger.information("Session {Session} started", fingerprint(key))
         self._log_stored(key, len(state.values))
         return CookieChange(CookieAction.SET, cookie)
 
-    async def _write(self, state: SessionState, value: bytes | None) -> None:
+    async def _write(self, state: SessionState, value: bytes | None, deadline: float) -> None:
         """Replaces or removes the stored session, which only the holder of its lease can do."""
-        timeout = self.options.io_timeout
-        if state.lease is None:  # lock="none": overlapping requests may overwrite a session, but never revive it
-            assert state.key is not None
-            state.lease = await self._cache.lock(state.key, lease_time=self.options.lease_time, timeout=timeout)
-            if state.lease is None:
-                raise LeaseLostError("The session was removed by another request.")
-        self._leases.discard(state.lease)
-        await self._cache.commit(state.lease, value, self._expiration(state.lease.absolute), timeout=timeout)
+        lease = await self._lease(state, deadline)
+        self._leases.discard(lease)
+        expiration = self._expiration(lease.absolute)
+        await self._cache.commit(lease, value, expiration, timeout=self._remaining(deadline))
         state.lease = None
 
+    async def _lease(self, state: SessionState, deadline: float) -> Lease:
+        if state.lease is None:  # lock="none": overlapping requests may overwrite a session, but never revive it
+            assert state.key is not None
+            state.lease = await self._cache.lock(
+                state.key, lease_time=self.options.lease_time, timeout=self._remaining(deadline)
+            )
+            if state.lease is None:
+                raise LeaseLostError("The session was removed by another request.")
+        return state.lease
+
     def _expiration(self, absolute: float | None) -> Expiration:
-        if absolute is None and self.options.absolute_timeout is not None:
+        if absolute is None:
+            if self.options.absolute_timeout is None:
+                return self._sliding
             absolute = time.time() + self.options.absolute_timeout
         return Expiration(self.options.idle_timeout, absolute)
 
@@ -254,12 +265,18 @@ class SessionStore:
         """Ends a session without storing it: its request was cancelled, or failed in a way that stores nothing."""
         state = session.close()
         if state is not None:
-            self._in_background(self._abort(state))
+            self.give_back(state)
+
+    def give_back(self, state: SessionState) -> None:
+        """Releases what a session that will not be committed holds."""
+        self._in_background(self._abort(state))
 
     async def _abort(self, state: SessionState) -> None:
-        if state.lease is not None:
-            await self._release(state.lease)
-        self._leave(state)
+        try:
+            if state.lease is not None:
+                await self._release(state.lease)
+        finally:
+            self._leave(state)
 
     async def _release(self, lease: Lease) -> None:
         self._leases.discard(lease)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from sample_process import KESTRUN, Running, environment, free_port, new_client
+from sample_process import KESTRUN, SAMPLES, Running, environment, free_port, new_client
 
 HOST = """
 import os
@@ -267,8 +267,7 @@ async def test_workers_present_one_certificate(tmp_path: Path) -> None:
 
 async def test_workers_share_sessions_in_redis(redis_url: str) -> None:
     port = free_port()
-    samples = Path(__file__).parents[2] / "samples"
-    command = [*KESTRUN, "run", samples / "19_2_sessions_redis.py", "--workers", "2"]
+    command = [*KESTRUN, "run", str(SAMPLES / "19_2_sessions_redis.py"), "--workers", "2"]
     with Running([*command, "--port", str(port), "--", "--redis", redis_url], port):
         async with new_client(f"https://127.0.0.1:{port}") as client:
             for counter in range(1, 21):

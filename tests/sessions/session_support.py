@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from http.cookies import SimpleCookie
 from typing import Any
 
 from aiohttp import DummyCookieJar, TCPConnector
@@ -175,8 +174,11 @@ class Answer:
     @property
     def cookie(self) -> str | None:
         """The session cookie's new value as it has to be sent back; empty if it was expired; None if untouched."""
-        found = SimpleCookie("\n".join(self.set_cookie))
-        return found[COOKIE].coded_value if COOKIE in found else None
+        for header in self.set_cookie:
+            name, _, value = header.partition(";")[0].partition("=")
+            if name == COOKIE:
+                return value
+        return None
 
 
 class Site:

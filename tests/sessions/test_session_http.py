@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
 
@@ -12,10 +14,10 @@ from aiohttp.typedefs import Handler
 from session_support import COOKIE, Clock, RecordingCache, Script, Site, Sites, as_async_def, until
 
 from kestrun_py import KestrunHost
-from kestrun_py.context import KestrunContext
+from kestrun_py.context import KestrunContext, current_context
 from kestrun_py.errors import SessionNotConfiguredError
 from kestrun_py.logging import LogLevel
-from kestrun_py.sessions import Session, scope_of
+from kestrun_py.sessions import Session, store
 
 NO_CACHE = {"Cache-Control": "no-cache,no-store", "Pragma": "no-cache", "Expires": "-1"}
 FORGED = "CfDJ8" + "A" * 171
@@ -436,10 +438,9 @@ async def test_a_commit_comes_before_the_response(sites: Sites) -> None:
 async def test_middleware_after_the_session_uses_it(sites: Sites) -> None:
     @web.middleware
     async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
-        scope = scope_of(request)
-        assert scope is not None
-        await scope.session.load()
-        scope.session.set_int32("seen", (scope.session.get_int32("seen") or 0) + 1)
+        session = current_context().session
+        await session.load()
+        session.set_int32("seen", (session.get_int32("seen") or 0) + 1)
         return await handler(request)
 
     site = await sites.serve(
@@ -457,7 +458,8 @@ async def test_middleware_before_the_session_has_none(sites: Sites) -> None:
 
     @web.middleware
     async def outer(request: web.Request, handler: Handler) -> web.StreamResponse:
-        assert scope_of(request) is None
+        with pytest.raises(SessionNotConfiguredError):
+            _ = current_context().session
         return await handler(request)
 
     def without(context: KestrunContext) -> None:
@@ -467,6 +469,9 @@ async def test_middleware_before_the_session_has_none(sites: Sites) -> None:
             seen.append(str(error))
             raise
 
+    host = KestrunHost("test").use(outer)
+    site = await sites.serve(routes(as_async_def), host=host)
+    assert (await site.get("/set")).status == 200
     site = await sites.visit(KestrunHost("test").use(outer).add_map_route("/", "Get", without))
     assert (await site.get("/")).status == 500
     assert "call add_session on the host" in seen[0]
@@ -577,7 +582,7 @@ async def test_an_absolute_time_is_never_extended(sites: Sites, script: Any, clo
 async def test_a_session_begun_anew_has_all_its_time(
     sites: Sites, script: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kestrun_py.sessions.store.time.time", clock)
+    monkeypatch.setattr(store, "time", SimpleNamespace(time=clock, monotonic=time.monotonic))
     cache = RecordingCache(clock=clock)
     site = await sites.serve(routes(script), cache=cache, absolute_timeout=1000, idle_timeout=1200)
     cookie = await site.login()
@@ -593,7 +598,7 @@ async def test_a_session_begun_anew_has_all_its_time(
 async def test_renewing_does_not_prolong_the_absolute_time(
     sites: Sites, script: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch, lock: str
 ) -> None:
-    monkeypatch.setattr("kestrun_py.sessions.store.time.time", clock)
+    monkeypatch.setattr(store, "time", SimpleNamespace(time=clock, monotonic=time.monotonic))
     cache = RecordingCache(clock=clock)
     site = await sites.serve(routes(script), cache=cache, absolute_timeout=1000, idle_timeout=5000, lock=lock)
     cookie = await site.login()

@@ -44,7 +44,7 @@ def loaded(
             state.size = len(stored)
         return state
 
-    session = Session(load, read_only=read_only, max_size=max_size)
+    session = Session(load, [].append, read_only=read_only, max_size=max_size)
     asyncio.run(session.load())
     return session
 
@@ -364,7 +364,7 @@ def test_first_access_outside_a_script() -> None:
         calls.append(1)
         return SessionState(Origin.NONE)
 
-    session = Session(load, read_only=False, max_size=100)
+    session = Session(load, [].append, read_only=False, max_size=100)
     with pytest.raises(SessionNotLoadedError, match=r"await context\.session\.load\(\)"):
         session.get("a")
     assert not calls
@@ -384,7 +384,7 @@ async def test_many_who_load_at_once_load_once() -> None:
         await asyncio.sleep(0.01)
         return SessionState(Origin.NONE)
 
-    session = Session(load, read_only=False, max_size=100)
+    session = Session(load, [].append, read_only=False, max_size=100)
     await asyncio.gather(*(session.load() for _ in range(10)))
     assert calls == [1]
     assert session.state is not None
@@ -402,7 +402,7 @@ async def test_a_load_that_fails_or_is_cancelled_is_tried_again() -> None:
             await asyncio.Event().wait()
         return SessionState(Origin.NONE)
 
-    session = Session(load, read_only=False, max_size=100)
+    session = Session(load, [].append, read_only=False, max_size=100)
     first, second, third = (asyncio.create_task(session.load()) for _ in range(3))
     with pytest.raises(ValueError):  # noqa: PT011
         await first

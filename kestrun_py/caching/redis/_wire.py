@@ -13,11 +13,18 @@ import contextlib
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, ClassVar, Final, TypeAlias, cast
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection, DefaultParser
-from redis.exceptions import InvalidResponse
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    InvalidResponse,
+    MasterDownError,
+    MovedError,
+    TryAgainError,
+)
 
 from kestrun_py.errors import CacheTimeoutError, CacheUnavailableError
 
@@ -30,6 +37,19 @@ pack: Final[Callable[[tuple[bytes | str | int, ...]], bytes]] = cast(Any, hiredi
 """Turns a command and its arguments into RESP."""
 
 _MORE: Final = object()
+
+
+class _Errors(DefaultParser):  # type: ignore[misc, valid-type]
+    """redis-py's table of errors, with those of a cluster, which its older versions keep elsewhere."""
+
+    EXCEPTION_CLASSES: ClassVar = {
+        **DefaultParser.EXCEPTION_CLASSES,
+        "ASK": AskError,
+        "CLUSTERDOWN": ClusterDownError,
+        "MASTERDOWN": MasterDownError,
+        "MOVED": MovedError,
+        "TRYAGAIN": TryAgainError,
+    }
 
 
 class ConnectionLostError(CacheUnavailableError):
@@ -79,7 +99,7 @@ class Wire(asyncio.Protocol):
         self._timer_at = math.inf
         self._closing = False
         self._replies = hiredis.Reader(
-            protocolError=InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=_MORE
+            protocolError=InvalidResponse, replyError=_Errors.parse_error, notEnoughData=_MORE
         )
         self._transport = writer.transport
         self._stream_protocol = self._transport.get_protocol()

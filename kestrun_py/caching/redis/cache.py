@@ -65,6 +65,11 @@ class RedisCache(DistributedCache):
         self._wakeups = Wakeups(scripts.CHANNEL + self._owner, self._client.listen)
         self._abandoned: set[asyncio.Task[None]] = set()
 
+    @property
+    def client(self) -> RedisClient:
+        """The connections, which a key ring may share."""
+        return self._client
+
     def key_repository(self) -> XmlRepository:
         """Returns the key ring's place beside the entries: the list ``DataProtection-Keys``."""
         return RedisXmlRepository(self._client)

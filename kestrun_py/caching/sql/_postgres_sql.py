@@ -171,7 +171,7 @@ WITH given AS MATERIALIZED (
     SELECT CAST(? AS text) AS friendly_name, CAST(? AS text) AS xml, CAST(? AS bigint) AS expected
 ), added AS (
     INSERT INTO {keys} ("FriendlyName", "Xml") SELECT friendly_name, xml FROM given
-    WHERE (SELECT count(*) FROM {keys}) = expected
+    WHERE (SELECT count(*) FROM {keys} WHERE "Xml" IS NOT NULL) = expected
     RETURNING 1
 )
 SELECT count(*) FROM added"""
@@ -212,7 +212,7 @@ def postgres_statements(table: str, keys: str) -> Statements:
         claim=fill(_CLAIM),
         purge=fill(_PURGE),
         table_exists="SELECT count(*) FROM information_schema.tables WHERE table_schema = ? AND table_name = ?",
-        read_keys=fill('SELECT "Xml" FROM {keys} ORDER BY "Id"'),
+        read_keys=fill('SELECT "Xml" FROM {keys} WHERE "Xml" IS NOT NULL ORDER BY "Id"'),
         touch=fill(_TOUCH),
         append_key=fill(_APPEND_KEY),
         create_table=(fill(_CREATE), fill('CREATE INDEX ON {table} ("ExpiresAtTime")')),

@@ -189,7 +189,7 @@ DECLARE @FriendlyName NVARCHAR(MAX) = ?;
 DECLARE @Xml NVARCHAR(MAX) = ?;
 DECLARE @Expected INT = ?;
 INSERT INTO {keys} ([FriendlyName], [Xml])
-SELECT @FriendlyName, @Xml WHERE (SELECT COUNT(*) FROM {keys}) = @Expected;
+SELECT @FriendlyName, @Xml WHERE (SELECT COUNT(*) FROM {keys} WHERE [Xml] IS NOT NULL) = @Expected;
 SELECT @@ROWCOUNT AS [Added];"""
 
 _CREATE: Final = """\
@@ -234,7 +234,7 @@ def sqlserver_statements(table: str, keys: str) -> Statements:
         claim=batch(_CLAIM),
         purge=batch(_PURGE),
         table_exists="SELECT COUNT(*) FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
-        read_keys=fill("SELECT [Xml] FROM {keys} ORDER BY [Id]"),
+        read_keys=fill("SELECT [Xml] FROM {keys} WHERE [Xml] IS NOT NULL ORDER BY [Id]"),
         touch=batch(_TOUCH),
         append_key=batch(_APPEND_KEY),
         create_table=(fill(_CREATE), fill(_CREATE_INDEX)),

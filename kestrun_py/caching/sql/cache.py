@@ -28,6 +28,7 @@ _LEASE_PREFIX: Final = "kr.lock:"
 _LONGEST_ID: Final = 449
 _MARK: Final = b"done:"
 _SHORTEST_INTERVAL: Final = 300.0
+_SHORTEST_ATTEMPT: Final = 0.1
 _ANY_RACE: Final = frozenset({Failure.LOST, Failure.DEADLOCK, Failure.DUPLICATE})
 _LOST: Final = frozenset({Failure.LOST})
 
@@ -84,8 +85,10 @@ class SqlCache(DistributedCache):
         self._purge.start()
 
     async def close(self) -> None:
-        await self._purge.close()
-        await self._database.close()
+        try:
+            await self._purge.close()
+        finally:
+            await self._database.close()
 
     async def ping(self, *, timeout: float = DEFAULT_TIMEOUT) -> CacheStatus:
         database = self._database
@@ -149,7 +152,8 @@ class SqlCache(DistributedCache):
             link.query(self._statements.release, lease_id, secret)
 
         try:
-            return await self._database.run(take, timeout, undo=give_back, retried=_LOST)
+            # The last of many attempts comes with hardly any time; cut short, it would cost its connection.
+            return await self._database.run(take, max(timeout, _SHORTEST_ATTEMPT), undo=give_back, retried=_LOST)
         except (DuplicateError, SerializationError):
             return Busy.BUSY
 

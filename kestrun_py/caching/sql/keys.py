@@ -41,13 +41,13 @@ class SqlXmlRepository(XmlRepository):
         def add(link: Link) -> bool:
             nonlocal attempts
             attempts += 1
+            stored = [row[0] for row in link.query(statements.read_keys)]
+            if len(stored) != expected:
+                # The answer to an earlier attempt may have been lost after it was carried out.
+                return attempts > 1 and xml in stored
             with link.transaction():
                 # Writing this row makes the nodes take turns: it stays theirs to the end of the transaction.
                 link.query(statements.touch, _TURN, b"turn")
-                added = bool(link.query(statements.append_key, friendly_name, xml, expected)[0][0])
-            if added or attempts == 1:
-                return added
-            # The answer to an earlier attempt may have been lost after it was carried out.
-            return any(row[0] == xml for row in link.query(statements.read_keys))
+                return bool(link.query(statements.append_key, friendly_name, xml, expected)[0][0])
 
         return await self._database.run(add, _TIMEOUT, retried=_ANY_RACE)

@@ -66,6 +66,8 @@ class ExpiredItemsPurge:
                 removed = await self.run()
             except CacheError as error:
                 self._logger.warning("Expired entries could not be removed: {Error}", error)
+            except Exception as error:
+                self._logger.error("Expired entries could not be removed", exception=error)
             else:
                 self._logger.debug("Removed {Count} expired entries.", removed)
             await asyncio.sleep(self._interval * random.uniform(0.95, 1.05))

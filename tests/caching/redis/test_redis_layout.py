@@ -6,6 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -227,7 +228,7 @@ async def test_aspnet_entry_with_absolute_expiration(cache: RedisCache, raw: red
 
 @pytest.mark.parametrize("fields", [{}, {"absexp": -1}, {"sldexp": -1}, {"absexp": -1, "sldexp": -1}])
 async def test_aspnet_entry_without_expiration(
-    cache: RedisCache, raw: redis.Redis, prefix: str, fields: dict[str, int]
+    cache: RedisCache, raw: redis.Redis, prefix: str, fields: dict[Any, Any]
 ) -> None:
     key = prefix + "key"
     raw.hset(key, mapping={**fields, "data": b"theirs"})

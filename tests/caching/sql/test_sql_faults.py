@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from postgres_server import PostgresServer, open_postgres_cache, shared_server
-from sql_rows import LEASE
+from sql_rows import LEASE, until
 from tcp_proxy import TcpProxy
 
 from kestrun_py.caching.contract import Expiration
@@ -93,9 +93,8 @@ async def test_a_connection_lost_in_the_middle_of_a_statement_is_replaced(server
 
 
 async def until_waiting(server: PostgresServer, count: int) -> None:
-    async with asyncio.timeout(30):
-        while server.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")[0][0] < count:
-            await asyncio.sleep(0.02)
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    await until(lambda: server.execute(waiting)[0][0] >= count)
 
 
 async def test_a_stopped_server_is_given_up_in_time_and_used_again(server: PostgresServer) -> None:
@@ -182,13 +181,10 @@ async def test_the_smallest_pool_is_filled_at_the_start(server: PostgresServer) 
         dialect=PostgresDialect(),
     )
     await cache.start()
-    async with asyncio.timeout(30):
-        while server.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'filled'")[0][0] != 3:
-            await asyncio.sleep(0.02)
+    filled = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'filled'"
+    await until(lambda: server.execute(filled)[0][0] == 3)
     await cache.close()
-    async with asyncio.timeout(30):
-        while server.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'filled'")[0][0]:
-            await asyncio.sleep(0.02)
+    await until(lambda: server.execute(filled)[0][0] == 0)
 
 
 async def test_a_slow_server_answers_late_or_not_in_time(cache: SqlCache) -> None:
@@ -227,9 +223,8 @@ async def test_a_commit_whose_answer_and_mark_are_lost_does_not_claim_that_nothi
         proxy.cut_after = lease.token.encode()
         proxy.delay = 0.3
         commit = asyncio.create_task(fragile.commit(lease, b"2", Expiration(60)))
-        async with asyncio.timeout(10):
-            while await cache.get("key") != b"2":
-                await asyncio.sleep(0.01)
+        while await cache.get("key") != b"2":
+            pass
         assert await cache.lock("key", lease_time=30, timeout=10) is not None  # takes the mark's place
         with pytest.raises(CacheUnavailableError, match="is not known"):
             await commit
@@ -317,9 +312,8 @@ async def test_without_pooling_no_connection_stays(cache: SqlCache) -> None:
     single = cache_beside(cache, shared_server().port, "Pooling=false;Application Name=single")
     await cache.set("key", b"1")
     assert await asyncio.gather(*(single.get("key") for _ in range(5))) == [b"1"] * 5
-    async with asyncio.timeout(30):
-        while shared_server().execute("SELECT 1 FROM pg_stat_activity WHERE application_name = 'single'"):
-            await asyncio.sleep(0.02)
+    single_ones = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'single'"
+    await until(lambda: not shared_server().execute(single_ones))
     await single.close()
 
 
@@ -338,9 +332,7 @@ async def test_a_statement_that_hangs_is_ended_by_the_server_and_its_thread_with
         connection.rollback()
     assert await hanging.get("key") == b"1"
     await hanging.close()
-    async with asyncio.timeout(30):
-        while hanging._database.pool._hanging():
-            await asyncio.sleep(0.02)
+    await until(lambda: hanging._database.pool._hanging() == 0)
 
 
 async def test_idle_connections_are_replaced_after_a_while(cache: SqlCache, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,13 +346,14 @@ async def test_idle_connections_are_replaced_after_a_while(cache: SqlCache, monk
 
 
 async def test_threads_end_with_the_cache(cache: SqlCache) -> None:
-    before = sum(thread.name == "kestrun-sql" for thread in threading.enumerate())
+    def count() -> int:
+        return sum(thread.name == "kestrun-sql" for thread in threading.enumerate())
+
+    before = count()
     other = cache_beside(cache, shared_server().port)
     await asyncio.gather(*(other.get("key") for _ in range(10)))
     await other.close()
-    async with asyncio.timeout(30):
-        while sum(thread.name == "kestrun-sql" for thread in threading.enumerate()) > before:
-            await asyncio.sleep(0.02)
+    await until(lambda: count() <= before)
 
 
 async def test_closing_waits_for_what_is_under_way(cache: SqlCache) -> None:

@@ -8,8 +8,14 @@ import pytest
 from postgres_server import shared_server
 from sql_rows import Rows
 
-from kestrun_py.caching.sql import PostgresDialect, SqlCache, SqlXmlRepository
+from kestrun_py.caching.sql import SqlCache, SqlDialect, SqlXmlRepository
 from kestrun_py.errors import CacheTableMissingError
+
+
+@pytest.fixture
+def dialect(either_dialect: SqlDialect) -> SqlDialect:
+    return either_dialect
+
 
 XML = '<key id="5" name="grüße &amp; 🍪">' + "x" * 20_000 + "</key>"
 
@@ -19,7 +25,7 @@ def node(cache: SqlCache) -> SqlXmlRepository:
         shared_server().connection_string(),
         schema_name=cache._database.schema,
         table_name="Sessions",
-        dialect=PostgresDialect(),
+        dialect=cache._database.dialect,
     )
     return other.key_repository()
 
@@ -47,23 +53,23 @@ async def test_of_many_nodes_that_start_at_once_one_makes_the_key(cache: SqlCach
     server = shared_server()
     database = cache._database
     server.execute(f"ALTER ROLE kestrun SET default_transaction_isolation = '{level}'")
+    nodes = [node(cache) for _ in range(6)]
     try:
-        nodes = [node(cache) for _ in range(6)]
         for expected in range(3):
             added = await asyncio.gather(
                 *(keys.append(f"<k{expected}-{number}/>", "k", expected) for number, keys in enumerate(nodes))
             )
             assert sorted(added) == [False] * 5 + [True]
+    finally:
         for keys in nodes:
             await keys._database.close()
-    finally:
         server.execute("ALTER ROLE kestrun RESET default_transaction_isolation")
     assert rows.execute(f'SELECT count(*) FROM "{database.schema}"."DataProtectionKeys"')[0][0] == 3
 
 
 async def test_the_repository_names_itself_without_secrets(cache: SqlCache) -> None:
     assert str(cache.key_repository()) == (
-        f"the table {cache._database.schema}.DataProtectionKeys of PostgreSQL (127.0.0.1, database postgres)"
+        f"the table {cache._database.schema}.DataProtectionKeys of {cache.name} (127.0.0.1, database postgres)"
     )
 
 

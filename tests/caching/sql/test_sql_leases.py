@@ -32,6 +32,12 @@ async def take(cache: SqlCache, key: str, lease_time: float = 30, timeout: float
     return lease
 
 
+async def assert_taken(cache: SqlCache, key: str) -> None:
+    # The last attempt may find no time to be answered.
+    with pytest.raises((LockTimeoutError, CacheTimeoutError)):
+        await cache.lock(key, lease_time=30, timeout=0.5)
+
+
 async def increment(cache: SqlCache, key: str, times: int) -> None:
     for _ in range(times):
         lease = await take(cache, key, timeout=60)
@@ -130,8 +136,7 @@ async def test_the_lock_of_a_killed_process_is_free_within_its_lease(cache: SqlC
     assert process.stdout is not None
     assert await process.stdout.readline() == b"held\n"
     begun = time.monotonic()
-    with pytest.raises(LockTimeoutError):
-        await cache.lock("key", lease_time=30, timeout=0.2)
+    await assert_taken(cache, "key")
     process.kill()
     await process.wait()
     lease = await take(cache, "key")
@@ -150,8 +155,7 @@ async def test_a_lease_that_was_taken_over_cannot_write(cache: SqlCache, rows: R
         with pytest.raises(LeaseLostError):
             await cache.commit(late, value, Expiration(60))
     await cache.release(late)
-    with pytest.raises(LockTimeoutError):
-        await cache.lock("key", lease_time=30, timeout=0.1)
+    await assert_taken(cache, "key")
     await cache.commit(current, b"2", Expiration(60))
     assert await cache.get("key") == b"2"
 

@@ -7,13 +7,19 @@ import contextlib
 
 import pytest
 from postgres_server import shared_server
-from sql_rows import LEASE, Rows
+from sql_rows import LEASE, Rows, until
 
 from kestrun_py.caching.contract import Expiration
-from kestrun_py.caching.sql import PostgresDialect, SqlCache
+from kestrun_py.caching.sql import SqlCache, SqlDialect
 from kestrun_py.caching.sql.purge import ExpiredItemsPurge
 from kestrun_py.errors import CacheUnavailableError
 from kestrun_py.logging import default_logger
+
+
+@pytest.fixture
+def dialect(either_dialect: SqlDialect) -> SqlDialect:
+    return either_dialect
+
 
 CLAIM = LEASE + "kr.purge"
 
@@ -24,7 +30,7 @@ def node(cache: SqlCache, interval: float = 300.0) -> ExpiredItemsPurge:
         shared_server().connection_string(),
         schema_name=cache._database.schema,
         table_name="Sessions",
-        dialect=PostgresDialect(),
+        dialect=cache._database.dialect,
     )
     return ExpiredItemsPurge(other._database, interval, default_logger)
 
@@ -45,9 +51,7 @@ def count(rows: Rows, prefix: str) -> int:
     return int(rows.execute('SELECT count(*) FROM {table} WHERE "Id" LIKE ?', prefix + "%")[0][0])
 
 
-async def test_expired_rows_go_in_batches_and_live_ones_stay(
-    cache: SqlCache, rows: Rows, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_expired_rows_go_in_batches_and_live_ones_stay(cache: SqlCache, rows: Rows) -> None:
     fill(rows, expired=2500, live=20)
     assert (await cache._database.query(cache._statements.purge, timeout=10))[0][0] == 1000
     assert await node(cache).run() == 1500
@@ -95,9 +99,7 @@ async def test_a_started_purge_repeats(cache: SqlCache, rows: Rows) -> None:
     purge.start()
     for _ in range(2):
         fill(rows, expired=5, live=0)
-        async with asyncio.timeout(30):
-            while count(rows, "old"):
-                await asyncio.sleep(0.02)
+        await until(lambda: count(rows, "old") == 0)
     await purge.close()
     await purge.close()
 
@@ -117,9 +119,7 @@ async def test_a_purge_outlives_its_failures(cache: SqlCache, rows: Rows, monkey
     fill(rows, expired=5, live=0)
     purge.start()
     await asyncio.wait_for(failed.wait(), 30)
-    async with asyncio.timeout(30):
-        while count(rows, "old"):
-            await asyncio.sleep(0.02)
+    await until(lambda: count(rows, "old") == 0)
     await purge.close()
 
 
