@@ -32,7 +32,7 @@ test: $(VENV)/installed-test packages
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup
 
 bench: $(VENV)/installed-test packages
-	$(BIN)/python tests/benchmarks/bench.py
+	$(BIN)/python -m tests.benchmarks.bench
 
 packages:
 	@scripts/debian-packages tests

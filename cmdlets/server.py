@@ -55,9 +55,10 @@ def new_kr_server(
         logger = get_logger(logger_name)
         if logger is None:
             raise ArgumentError(f"No logger is registered as {logger_name!r}: register_kr_logger({logger_name!r}).")
-    if force and find_host(name) is not None:
+    host = KestrunHost(name, logger=logger, environment=environment)
+    if force:
         remove_host(name)
-    return add_host(KestrunHost(name, logger=logger, environment=environment), default=default)
+    return add_host(host, default=default)
 
 
 def get_kr_server(
@@ -230,7 +231,7 @@ def start_kr_server(
         host.run(started)
         say("Kestrun server stopped.")
     finally:
-        remove_host(host.name)
+        remove_host(host)
         if close_logs_on_exit:
             close_all_loggers()
     return host
@@ -254,7 +255,7 @@ def stop_kr_server(server: KestrunHost | None = None, *, no_wait: bool = False, 
         print("Stopping Kestrun server...", flush=True)
     host.stop(wait=not no_wait)
     if not no_wait:
-        remove_host(host.name)
+        remove_host(host)
         if not quiet:
             print("Kestrun server stopped.", flush=True)
 

@@ -13,7 +13,7 @@ import asyncio
 import sys
 import threading
 import types
-from collections.abc import Awaitable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, TypeVar, cast
 
 from greenlet import getcurrent, greenlet
@@ -122,19 +122,33 @@ def run_on_loop(coroutine: Coroutine[Any, Any, _T]) -> Generator[Any, Any, _T]:
     return cast(_T, result)
 
 
+async def _as_coroutine(awaitable: Awaitable[_T]) -> _T:
+    return await awaitable
+
+
 class worker_loop:
-    """Context manager: in this thread, `wait` runs awaitables on `loop` until the block ends."""
+    """Context manager: in this thread, `wait` runs awaitables on `loop` until the block ends.
 
-    __slots__ = ("_loop",)
+    Args:
+        loop: The event loop.
+        waiter: A coroutine function that awaits an awaitable for this thread.
+    """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    __slots__ = ("_loop", "_waiter")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        waiter: Callable[[Awaitable[Any]], Coroutine[Any, Any, Any]] = _as_coroutine,
+    ) -> None:
         self._loop = loop
+        self._waiter = waiter
 
     def __enter__(self) -> None:
-        _worker.loop = self._loop
+        _worker.loop, _worker.waiter = self._loop, self._waiter
 
     def __exit__(self, *_: object) -> None:
-        _worker.loop = None
+        _worker.loop = _worker.waiter = None
 
 
 def can_wait() -> bool:
@@ -161,8 +175,4 @@ def wait(awaitable: Awaitable[_T]) -> _T:
     if isinstance(getcurrent(), _ScriptGreenlet):
         steps = awaitable if isinstance(awaitable, types.CoroutineType) else awaitable.__await__()
         return cast(_T, _drive(steps))
-    return asyncio.run_coroutine_threadsafe(_as_coroutine(awaitable), _worker.loop).result()
-
-
-async def _as_coroutine(awaitable: Awaitable[_T]) -> _T:
-    return await awaitable
+    return cast(_T, asyncio.run_coroutine_threadsafe(_worker.waiter(awaitable), _worker.loop).result())

@@ -40,16 +40,18 @@ def set_default_host(host: KestrunHost) -> None:
     _default = host
 
 
-def remove_host(name: str) -> None:
-    """Stops the host of that name if it runs, and forgets it; a name that is not there is no error."""
+def remove_host(host: KestrunHost | str) -> None:
+    """Stops a host, given or by its name, if it runs, and forgets it; one that is not there is no error."""
     global _default
-    host = _hosts.pop(name.casefold(), None)
-    if host is None:
+    found = find_host(host) if isinstance(host, str) else host
+    if found is None:
         return
-    if _default is host:
+    if find_host(found.name) is found:
+        del _hosts[found.name.casefold()]
+    if _default is found:
         _default = next(iter(_hosts.values()), None)
-    if host.server is not None and host.server.is_running:
-        host.stop()
+    if found.server is not None and found.server.is_running:
+        found.stop()
 
 
 def resolve_host(host: KestrunHost | None = None) -> KestrunHost:

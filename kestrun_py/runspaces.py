@@ -6,9 +6,10 @@ import asyncio
 import contextvars
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Final
 
 from kestrun_py._bridge import worker_loop
 from kestrun_py.errors import ArgumentError
@@ -17,9 +18,15 @@ __all__ = ["RunspacePool"]
 
 _Job = tuple[asyncio.Future[Any], contextvars.Context, Callable[[], Any]]
 
+_SHORT_WAIT: Final = 0.01  # seconds that a script may wait before its thread counts as idle
+
 
 class RunspacePool:
     """At most ``max_runspaces`` threads that run scripts; more scripts than that wait in line, without limit.
+
+    A thread whose script waits for the event loop (for the lock of a session, for the body of a request) does not
+    count: another one takes its place until the wait is over. So nothing that is waited for can bring every ``def``
+    route to a halt.
 
     It belongs to one event loop. The standard library's executor would do, at twice the cost per script: it wakes
     the loop through two futures and a condition variable.
@@ -30,7 +37,10 @@ class RunspacePool:
         self._min_runspaces = 1
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._running = 0  # jobs handed over and not finished; touched by the event loop only
+        # Both are touched by the event loop only.
+        self._running = 0  # jobs handed over and not finished
+        self._waiting = 0  # those of them that wait for the event loop
+        self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def resize(self, max_runspaces: int | None = None, min_runspaces: int | None = None) -> None:
@@ -66,21 +76,48 @@ class RunspacePool:
         assert loop is not None, "RunspacePool.start comes first"
         done: asyncio.Future[Any] = loop.create_future()
         self._running += 1
-        if self._running > len(self._threads) and len(self._threads) < self._max_runspaces:
+        if self._running > len(self._threads) and len(self._threads) < self._max_runspaces + self._waiting:
             self._add_thread()
         self._jobs.put((done, contextvars.copy_context(), script))
         return await done
 
+    async def _wait(self, awaitable: Awaitable[Any]) -> Any:
+        """Waits on behalf of a script, whose thread may be replaced meanwhile."""
+        lent = False
+
+        def lend() -> None:
+            nonlocal lent
+            lent = True
+            self._waiting += 1
+            if self._running > len(self._threads) and not self._closed:
+                with suppress(RuntimeError):  # the system has no thread to spare: the scripts in line wait on
+                    self._add_thread()
+
+        timer = asyncio.get_running_loop().call_later(_SHORT_WAIT, lend)
+        try:
+            return await awaitable
+        finally:
+            timer.cancel()
+            if lent:
+                self._take_back()
+
+    def _take_back(self) -> None:
+        self._waiting -= 1
+        if len(self._threads) > self._max_runspaces + self._waiting:
+            self._threads.pop()
+            self._jobs.put(None)
+
     def close(self) -> None:
         """Lets the threads end once the scripts that run have ended; a script that never ends holds up nobody."""
+        self._closed = True
         for _ in self._threads:
             self._jobs.put(None)
         self._threads.clear()
 
     def _add_thread(self) -> None:
         thread = threading.Thread(target=self._work, name=f"runspace-{len(self._threads) + 1}", daemon=True)
-        self._threads.append(thread)
         contextvars.Context().run(thread.start)  # it serves every request, so it inherits none
+        self._threads.append(thread)
 
     def _work(self) -> None:
         loop = self._loop
@@ -91,7 +128,7 @@ class RunspacePool:
             error: BaseException | None = None
             try:
                 if not done.cancelled():
-                    with worker_loop(loop):
+                    with worker_loop(loop, self._wait):
                         result = context.run(script)
             except BaseException as raised:
                 error = raised

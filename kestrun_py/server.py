@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import signal
+import socket
+import ssl
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,6 +16,7 @@ from typing import Final
 
 from aiohttp import web
 
+from kestrun_py._http import HttpRunner
 from kestrun_py.certificates import ssl_context
 from kestrun_py.endpoints import Endpoint
 from kestrun_py.errors import InvalidOperationError, ServerStartError
@@ -48,6 +52,7 @@ class Server:
         self._started = threading.Event()
         self._stopped = threading.Event()
         self._failure: BaseException | None = None
+        self._bound_paths: list[str] = []  # of Unix sockets
         self.start_time: datetime | None = None
         self.stop_time: datetime | None = None
 
@@ -115,11 +120,13 @@ class Server:
         self._stopping = asyncio.Event()
         # Only SO_REUSEPORT siblings of this very server may share its port.
         worker = current_worker()
-        runner = web.AppRunner(make_app(), handle_signals=False, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT)
+        runner = HttpRunner(make_app(), handle_signals=False, shutdown_timeout=_SHUTDOWN_TIMEOUT)
         try:
             await runner.setup()
             for endpoint in self._endpoints:
-                await self._bind(runner, endpoint, reuse_port=worker is not None)
+                # A Unix socket cannot be shared: the first worker serves it.
+                if endpoint.unix_path is None or worker is None or worker.number == 1:
+                    await self._bind(runner, endpoint, reuse_port=worker is not None)
             self._handle_signals(self._stopping.set)
             self.start_time, self.stop_time = datetime.now(UTC), None
             self._logger.information(
@@ -132,21 +139,26 @@ class Server:
             await self._stopping.wait()
             self._logger.information("Kestrun server '{Name}' is stopping ...", self._name)
         finally:
-            await runner.cleanup()
-            if self.start_time is not None:
-                self.stop_time = datetime.now(UTC)
-                self._logger.information("Kestrun server '{Name}' stopped.", self._name)
-            self._stopped.set()
+            try:
+                await runner.cleanup()
+            finally:
+                self._end()
+
+    def _end(self) -> None:
+        for path in self._bound_paths:
+            with suppress(OSError):
+                os.unlink(path)
+        if self.start_time is not None:
+            self.stop_time = datetime.now(UTC)
+            self._logger.information("Kestrun server '{Name}' stopped.", self._name)
+        self._stopped.set()
 
     async def _bind(self, runner: web.AppRunner, endpoint: Endpoint, *, reuse_port: bool) -> None:
-        site: web.BaseSite
         context = None if endpoint.certificate is None else ssl_context(endpoint.certificate)
-        if endpoint.unix_path is not None:
-            site = web.UnixSite(runner, endpoint.unix_path, ssl_context=context)
-        else:
-            site = web.TCPSite(runner, endpoint.host, endpoint.port, ssl_context=context, reuse_port=reuse_port or None)
         try:
-            await site.start()
+            await _site(runner, endpoint, context, reuse_port=reuse_port).start()
+            if endpoint.unix_path is not None:
+                self._bound_paths.append(endpoint.unix_path)
         except OSError as error:
             why = "address already in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
             raise ServerStartError(
@@ -159,3 +171,24 @@ class Server:
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, stop)
+
+
+def _site(
+    runner: web.AppRunner, endpoint: Endpoint, context: ssl.SSLContext | None, *, reuse_port: bool
+) -> web.BaseSite:
+    if endpoint.unix_path is not None:
+        if _is_served(endpoint.unix_path):  # asyncio would take the path from whoever serves it
+            raise OSError(errno.EADDRINUSE, "address already in use")
+        return web.UnixSite(runner, endpoint.unix_path, ssl_context=context)
+    if endpoint.host == "::":  # asyncio's own socket would leave out IPv4
+        place = ("::", endpoint.port)
+        dual = socket.has_dualstack_ipv6()
+        any_address = socket.create_server(place, family=socket.AF_INET6, dualstack_ipv6=dual, reuse_port=reuse_port)
+        return web.SockSite(runner, any_address, ssl_context=context)
+    return web.TCPSite(runner, endpoint.host, endpoint.port, ssl_context=context, reuse_port=reuse_port or None)
+
+
+def _is_served(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        return probe.connect_ex(path) in (0, errno.EAGAIN)

@@ -143,7 +143,7 @@ class TestPrecedence:
         client = await aiohttp_client(host.create_app())
         assert await (await client.post("/users/me")).text() == '{"id":"me"}'
         refused = await client.delete("/users/me")
-        assert (refused.status, refused.headers["Allow"]) == (405, "GET,HEAD,POST")
+        assert (refused.status, refused.headers["Allow"]) == (405, "GET, HEAD, POST")
 
     async def test_each_verb_has_its_own_parameter_names(self, aiohttp_client: AiohttpClient) -> None:
         host = KestrunHost("test").add_map_route("/items/{id}", "Get", show_parameters)
@@ -161,7 +161,7 @@ class TestMethods:
         host = KestrunHost("test").add_map_route("/x", ["Post", "Put"], answer("x"))
         client = await aiohttp_client(host.create_app())
         response = await client.get("/x")
-        assert (response.status, response.headers["Allow"], await response.read()) == (405, "POST,PUT", b"")
+        assert (response.status, response.headers["Allow"], await response.read()) == (405, "POST, PUT", b"")
         assert "Content-Type" not in response.headers
 
     async def test_a_method_that_no_route_can_have_gets_405(self, aiohttp_client: AiohttpClient) -> None:

@@ -8,11 +8,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sample_process import environment, until
 
 from kestrun_py import workers
 
@@ -62,6 +62,7 @@ class Group:
         script.write_text(WORKER)
         self.process = subprocess.Popen(
             [sys.executable, "-c", SUPERVISOR, str(count), str(script), str(self.notes), mode],
+            env=environment(),
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -93,13 +94,6 @@ def start(tmp_path: Path) -> Iterator[Callable[[int, str], Group]]:
             group.process.communicate(timeout=30)
         assert group.process.stderr is not None
         group.process.stderr.close()
-
-
-def until(condition: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.02)
 
 
 def runs(pid: int) -> bool:

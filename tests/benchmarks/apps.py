@@ -1,4 +1,4 @@
-"""The applications that the benchmark measures, one to a process: `python apps.py NAME PORT [REDIS_URL|SQL]`."""
+"""The applications that the benchmark measures, one to a process: `python -m tests.benchmarks.apps NAME PORT WHERE KEYS`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import sys
 
 import orjson
 from aiohttp import web
+from aiohttp_session import AbstractStorage, get_session, setup
+from aiohttp_session.cookie_storage import EncryptedCookieStorage
+from aiohttp_session.redis_storage import RedisStorage
+from redis.asyncio import from_url
 
-from cmdlets import *
+from cmdlets import get_kr_session_int32, set_kr_session_int32, write_kr_json_response
 from kestrun_py import KestrunHost
 
 MESSAGE = "Counter incremented"
@@ -34,9 +38,7 @@ def bare(_: str) -> web.Application:
     return app
 
 
-def _peer(storage: object) -> web.Application:
-    from aiohttp_session import get_session, setup
-
+def _peer(storage: AbstractStorage) -> web.Application:
     async def counter(request: web.Request) -> web.Response:
         session = await get_session(request)
         session["counter"] = session.get("counter", 0) + 1
@@ -60,23 +62,20 @@ def _peer(storage: object) -> web.Application:
 
 def peer_cookie(_: str) -> web.Application:
     """aiohttp-session with everything in an encrypted cookie."""
-    from aiohttp_session.cookie_storage import EncryptedCookieStorage
-
     return _peer(EncryptedCookieStorage(SECRET))
 
 
 def peer_redis(url: str) -> web.Application:
     """aiohttp-session with its Redis storage."""
-    from aiohttp_session.redis_storage import RedisStorage
-    from redis import asyncio as redis
-
-    return _peer(RedisStorage(redis.from_url(url)))
+    return _peer(RedisStorage(from_url(url)))
 
 
 def _routes(host: KestrunHost) -> web.Application:
     host.add_data_protection(folder=sys.argv[4])
     host.add_session(
-        cookie=host.new_cookie_builder(name="Kr.Session", http_only=True, same_site="Lax", secure_policy="SameAsRequest")
+        cookie=host.new_cookie_builder(
+            name="Kr.Session", http_only=True, same_site="Lax", secure_policy="SameAsRequest"
+        )
     )
 
     async def counter() -> None:

@@ -11,14 +11,15 @@ from typing import Any
 
 from aiohttp import DummyCookieJar, TCPConnector
 from aiohttp.test_utils import TestClient, TestServer
-from aiohttp.web import AppRunner
 from multidict import CIMultiDictProxy
 
 from kestrun_py import KestrunHost
+from kestrun_py._http import HttpRunner
 from kestrun_py.caching import DistributedCache, Expiration, Lease
 from kestrun_py.caching.memory import MemoryCache
 from kestrun_py.certificates import ssl_context
 from kestrun_py.context import KestrunContext
+from kestrun_py.errors import CacheTimeoutError
 from kestrun_py.logging import LogEvent, Logger, LoggerConfiguration, LogLevel, Sink
 from kestrun_py.sessions import Session, blob
 
@@ -81,12 +82,15 @@ class RecordingCache(MemoryCache):
         """How many entries are locked."""
         return len(self._leases)
 
-    async def _record(self, name: str, key: str) -> None:
+    async def _record(self, name: str, key: str, timeout: float) -> None:
         self.calls.append(name)
         self.keys.append(key)
         gate = self.closed_gates.get(name)
         if gate is not None:
-            await gate.wait()
+            try:
+                await asyncio.wait_for(gate.wait(), timeout)
+            except TimeoutError:
+                raise CacheTimeoutError(f"no answer within {timeout:g} seconds") from None
         if name in self.broken:
             raise self.broken[name]
 
@@ -95,37 +99,37 @@ class RecordingCache(MemoryCache):
             raise self.late[name]
 
     async def get(self, key: str, *, timeout: float = 10) -> bytes | None:
-        await self._record("get", key)
+        await self._record("get", key, timeout)
         return await super().get(key, timeout=timeout)
 
     async def store(self, key: str, value: bytes, expiration: Expiration, *, timeout: float = 10) -> None:
-        await self._record("store", key)
+        await self._record("store", key, timeout)
         await super().store(key, value, expiration, timeout=timeout)
         self._fail_late("store")
 
     async def refresh(self, key: str, *, timeout: float = 10) -> None:
-        await self._record("refresh", key)
+        await self._record("refresh", key, timeout)
         await super().refresh(key, timeout=timeout)
 
     async def remove(self, key: str, *, timeout: float = 10) -> None:
-        await self._record("remove", key)
+        await self._record("remove", key, timeout)
         await super().remove(key, timeout=timeout)
 
     async def lock(self, key: str, *, lease_time: float, timeout: float) -> Lease | None:
-        await self._record("lock", key)
+        await self._record("lock", key, timeout)
         return await super().lock(key, lease_time=lease_time, timeout=timeout)
 
     async def renew(self, lease: Lease, *, lease_time: float, timeout: float) -> bool:
-        await self._record("renew", lease.key)
+        await self._record("renew", lease.key, timeout)
         return await super().renew(lease, lease_time=lease_time, timeout=timeout)
 
     async def commit(self, lease: Lease, value: bytes | None, expiration: Expiration, *, timeout: float = 10) -> None:
-        await self._record("commit", lease.key)
+        await self._record("commit", lease.key, timeout)
         await super().commit(lease, value, expiration, timeout=timeout)
         self._fail_late("commit")
 
     async def release(self, lease: Lease, *, timeout: float = 10) -> None:
-        await self._record("release", lease.key)
+        await self._record("release", lease.key, timeout)
         await super().release(lease, timeout=timeout)
 
 
@@ -215,8 +219,8 @@ class _Server(TestServer):
 
     cancels = False
 
-    async def _make_runner(self, **options: Any) -> AppRunner:
-        return AppRunner(self.app, **{**options, "handler_cancellation": self.cancels, "access_log": None})
+    async def _make_runner(self, **options: Any) -> HttpRunner:
+        return HttpRunner(self.app, **{**options, "handler_cancellation": self.cancels})
 
 
 class Sites:

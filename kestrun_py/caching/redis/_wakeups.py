@@ -37,11 +37,12 @@ class Wakeups:
         self._wire: Wire | None = None
         self._opening: asyncio.Task[None] | None = None
         self._open_at = 0.0
+        self._closed = False
 
     async def wait(self, key: str, pause: float) -> None:
         """Waits until the lock of `key` is said to be free, at most for `pause` seconds."""
         loop = asyncio.get_running_loop()
-        if self._wire is None and self._opening is None and loop.time() >= self._open_at:
+        if not (self._wire or self._opening or self._closed or loop.time() < self._open_at):
             self._opening = loop.create_task(self._open())
         name = key.encode()
         if name in self._early:  # the message overtook the answer that made us wait
@@ -61,6 +62,7 @@ class Wakeups:
                     del self._waiting[name]
 
     async def close(self) -> None:
+        self._closed = True
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.gather(self._opening, return_exceptions=True)

@@ -145,6 +145,7 @@ class Wire(asyncio.Protocol):
     async def close(self) -> None:
         """Ends the connection; what is outstanding fails."""
         self._closing = True
+        self._transport.abort()  # rather than wait until a stopped server has read what is on its way
         with contextlib.suppress(Exception):
             await self._connection.disconnect()
         self._end("the cache was closed")

@@ -97,13 +97,20 @@ def address(endpoint: Endpoint) -> str:
 # Values
 
 
+def _shown(name: str) -> str:
+    """An option's name, also as it is spelt in a configuration text."""
+    first, *others = name.split("_")
+    spelt = first + "".join(map(str.capitalize, others))
+    return f"'{name}'" if spelt == name else f"'{name}' ({spelt})"
+
+
 def to_boolean(name: str, value: object) -> bool:
     """True or false, as StackExchange.Redis writes them."""
     if isinstance(value, bool):
         return value
     text = str(value).strip().lower()
     if text not in _TRUE | _FALSE:
-        raise ArgumentError(f"The Redis option '{name}' must be true or false.")
+        raise ArgumentError(f"The Redis option {_shown(name)} must be true or false.")
     return text in _TRUE
 
 
@@ -111,39 +118,39 @@ def to_number(name: str, value: object) -> int:
     """A whole number that is not negative."""
     text = str(value).strip()
     if isinstance(value, bool) or not (text.isascii() and text.isdecimal() and len(text) <= 9):
-        raise ArgumentError(f"The Redis option '{name}' must be a whole number.")
+        raise ArgumentError(f"The Redis option {_shown(name)} must be a whole number.")
     return int(text)
 
 
 def _positive(name: str, value: object) -> int:
     number = to_number(name, value)
     if number == 0:
-        raise ArgumentError(f"The Redis option '{name}' must be a positive number of milliseconds.")
+        raise ArgumentError(f"The Redis option {_shown(name)} must be a positive number of milliseconds.")
     return number
 
 
 def _text(name: str, value: object) -> str | None:
     if value is not None and (not isinstance(value, str) or "\0" in value):
-        raise ArgumentError(f"The Redis option '{name}' must be text.")
+        raise ArgumentError(f"The Redis option {_shown(name)} must be text.")
     return value or None
 
 
 def _client_name(name: str, value: object) -> str | None:
     text = _text(name, value)
     if text is not None and not all("!" <= character <= "~" for character in text):
-        raise ArgumentError(f"The Redis option '{name}' must be printable ASCII without spaces.")
+        raise ArgumentError(f"The Redis option {_shown(name)} must be printable ASCII without spaces.")
     return text
 
 
 def _cert_requirement(name: str, value: object) -> str:
     if value not in _CERT_REQUIREMENTS:
-        raise ArgumentError(f"The Redis option '{name}' must be one of none, optional, required.")
+        raise ArgumentError(f"The Redis option {_shown(name)} must be one of none, optional, required.")
     return str(value)
 
 
 def _tls_version(name: str, value: object) -> str | None:
     if value not in (None, "1.2", "1.3"):
-        raise ArgumentError(f"The Redis option '{name}' must be 1.2 or 1.3.")
+        raise ArgumentError(f"The Redis option {_shown(name)} must be 1.2 or 1.3.")
     return None if value is None else str(value)
 
 

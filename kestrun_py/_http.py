@@ -1,0 +1,60 @@
+"""aiohttp's HTTP server, taught to keep to itself what it cannot parse."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from aiohttp import hdrs, web
+
+__all__ = ["HttpRunner"]
+
+_MAX_FIELD: Final = 32 * 1024  # bytes of one header field; Kestrel allows as much for all of them
+
+
+class _Connection(web.RequestHandler):
+    """One connection. What is no HTTP is answered with a bare status.
+
+    aiohttp would send back and log the line that it stumbled over, and that may be the one with the cookie.
+    """
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if status >= 500:
+            return super().handle_error(request, status, exc, message)
+        self.log_debug("A request from %s was refused with %s: %s", request.remote, status, type(exc).__name__)
+        response = web.Response(status=status, headers={hdrs.SERVER: ""})
+        response.force_close()
+        return response
+
+
+class _HttpServer(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+class HttpRunner(web.AppRunner):
+    """aiohttp's `AppRunner` on such connections, without an access log.
+
+    Args:
+        app: The application.
+        options: Further options of `AppRunner`.
+    """
+
+    def __init__(self, app: web.Application, **options: Any) -> None:
+        super().__init__(app, access_log=None, max_field_size=_MAX_FIELD, **options)
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        return _HttpServer(
+            made.request_handler,
+            request_factory=made.request_factory,
+            handler_cancellation=made.handler_cancellation,
+            **made._kwargs,
+        )
