@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 from aiohttp import hdrs, web
 
 __all__ = ["HttpRunner"]
 
+_MOMENT: Final = 0.05
 _MAX_FIELD: Final = 32 * 1024  # bytes of one header field; Kestrel allows as much for all of them
 
 
@@ -18,6 +20,20 @@ class _Connection(web.RequestHandler):
     """
 
     __slots__ = ()
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:
+        """Cancels the request in flight after `timeout` seconds; aiohttp itself would wait as long again.
+
+        A moment later, to be exact: when aiohttp has noticed that the time is over.
+        """
+        handler, timer = self._task_handler, None
+        if handler is not None and timeout is not None:
+            timer = self._loop.call_later(timeout + _MOMENT, handler.cancel)
+        try:
+            await super().shutdown(timeout)
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     def handle_error(
         self,
@@ -37,6 +53,14 @@ class _Connection(web.RequestHandler):
 class _HttpServer(web.Server):
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, loop=self._loop, **self._kwargs)
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        """Ends all connections, also those that are accepted while it waits for the requests of others."""
+        ended: set[web.RequestHandler] = set()
+        while late := set(self.connections) - ended:
+            await asyncio.gather(*(connection.shutdown(timeout) for connection in late))
+            ended |= late
+        await super().shutdown(timeout)
 
 
 class HttpRunner(web.AppRunner):

@@ -180,11 +180,6 @@ def _site(
         if _is_served(endpoint.unix_path):  # asyncio would take the path from whoever serves it
             raise OSError(errno.EADDRINUSE, "address already in use")
         return web.UnixSite(runner, endpoint.unix_path, ssl_context=context)
-    if endpoint.host == "::":  # asyncio's own socket would leave out IPv4
-        place = ("::", endpoint.port)
-        dual = socket.has_dualstack_ipv6()
-        any_address = socket.create_server(place, family=socket.AF_INET6, dualstack_ipv6=dual, reuse_port=reuse_port)
-        return web.SockSite(runner, any_address, ssl_context=context)
     return web.TCPSite(runner, endpoint.host, endpoint.port, ssl_context=context, reuse_port=reuse_port or None)
 
 

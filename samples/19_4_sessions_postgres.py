@@ -47,9 +47,7 @@ if not arguments.postgres:
     sys.exit("Connection string not provided. Set the variable KESTRUN_POSTGRES or pass --postgres.")
 
 # The table must exist: kestrun cache create-table makes it
-add_kr_distributed_postgres_cache(
-    connection_string=arguments.postgres, schema_name="public", table_name="Sessions"
-)
+add_kr_distributed_postgres_cache(connection_string=arguments.postgres, schema_name="public", table_name="Sessions")
 
 # Session services and middleware; the cache above holds the values
 add_kr_session(cookie=cookie, idle_timeout=20, io_timeout=10)

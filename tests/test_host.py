@@ -76,7 +76,7 @@ VERBS: dict[str, Callable[[KestrunHost], KestrunHost]] = {
     "add_distributed_memory_cache": lambda host: host.add_distributed_memory_cache(),
     "add_distributed_redis_cache": lambda host: host.add_distributed_redis_cache("localhost:6379"),
     "add_distributed_sqlserver_cache": lambda host: host.add_distributed_sqlserver_cache(
-        "Server=localhost;Database=x", schema_name="dbo", table_name="Sessions"
+        "Server=localhost;Database=x;Integrated Security=True", schema_name="dbo", table_name="Sessions"
     ),
     "add_distributed_postgres_cache": lambda host: host.add_distributed_postgres_cache(
         "Host=localhost;Database=x", schema_name="public", table_name="Sessions"
@@ -105,7 +105,9 @@ class TestVerbs:
         with pytest.raises(InvalidOperationError) as caught:
             VERBS[verb](host)
         if "endpoint" in verb or "socket" in verb:
-            expected = "Cannot add endpoint to a server that is already configured. Please create a new server instance."
+            expected = (
+                "Cannot add endpoint to a server that is already configured. Please create a new server instance."
+            )
         else:
             expected = (
                 f"{verb} comes too late: the host 'test' is configured already. Call it before enable_configuration."
@@ -167,14 +169,19 @@ class TestGuards:
         assert isinstance(host.services.get(DistributedCache), MemoryCache)
 
     def test_or_use_the_one_that_is_there_in_either_order(self) -> None:
-        for first, second in (("add_session", "add_distributed_memory_cache"), ("add_distributed_memory_cache", "add_session")):
+        for first, second in (
+            ("add_session", "add_distributed_memory_cache"),
+            ("add_distributed_memory_cache", "add_session"),
+        ):
             host = VERBS[second](VERBS[first](KestrunHost("test")))
             cache = host.services.get(DistributedCache)
             assert host.enable_configuration().services.get(DistributedCache) is cache
 
     def test_unless_told_not_to(self) -> None:
         host = KestrunHost("test").add_session(no_distributed_memory_cache=True)
-        with pytest.raises(InvalidOperationError, match="Sessions need a distributed cache: call add_distributed_redis_"):
+        with pytest.raises(
+            InvalidOperationError, match="Sessions need a distributed cache: call add_distributed_redis_"
+        ):
             host.enable_configuration()
         host.add_distributed_memory_cache().enable_configuration()
 

@@ -48,7 +48,8 @@ SUPERVISOR = """
 import sys
 from kestrun_py.workers import WorkerSupervisor
 
-sys.exit(WorkerSupervisor([sys.executable, *sys.argv[2:]], int(sys.argv[1]), stop_timeout=0.5).run())
+patience = 0.5 if sys.argv[-1] == "stubborn" else 60
+sys.exit(WorkerSupervisor([sys.executable, *sys.argv[2:]], int(sys.argv[1]), stop_timeout=patience).run())
 """
 
 

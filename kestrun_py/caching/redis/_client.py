@@ -83,16 +83,23 @@ class RedisClient:
             CacheUnavailableError: There was no connection, it was lost, the server refused, or did not answer
                 in time.
         """
+        deadline = asyncio.get_running_loop().time() + timeout
         command = pack((b"EVALSHA", script.sha, 1, key, *arguments))
-        reply = await self.send(key, command, timeout=timeout, repeat=repeat)
+        reply = await self.send(key, command, deadline=deadline, repeat=repeat)
         if reply.__class__ is not NoScriptError:
             return reply
         command = pack((b"EVAL", script.source, 1, key, *arguments))
-        return await self.send(key, command, timeout=timeout, repeat=repeat)
+        return await self.send(key, command, deadline=deadline, repeat=repeat)
 
-    async def send(self, key: str, command: bytes, *, timeout: float, repeat: bool = False) -> Reply:
-        """Sends a packed command to the server that holds a key; as `run`, but returns a `NoScriptError`."""
-        deadline = asyncio.get_running_loop().time() + timeout
+    async def send(self, key: str, command: bytes, *, deadline: float, repeat: bool = False) -> Reply:
+        """Sends a packed command to the server that holds a key; as `run`, but returns a `NoScriptError`.
+
+        Args:
+            key: The key.
+            command: The command.
+            deadline: The loop's time to wait until.
+            repeat: As for `run`.
+        """
         for _ in range(_ATTEMPTS):
             node = self._node_of(key)
             if node is None or (wire := node.wire) is None:

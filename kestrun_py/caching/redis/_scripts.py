@@ -41,7 +41,7 @@ end
 local function extend(absexp, sldexp, held)
   local left = life(absexp, sldexp)
   if left and left <= 0 then return false end
-  if sldexp and sldexp ~= '-1' then
+  if left and (tonumber(sldexp or -1) or -1) >= 0 then
     if held then left = math.max(left, tonumber(held) - clock()) end
     redis.call('PEXPIRE', key, left)
   end

@@ -169,7 +169,7 @@ class RedisCache(DistributedCache):
                 script, self._prefix + lease.key, lease.token, *arguments, timeout=timeout, repeat=repeat
             )
         except (asyncio.CancelledError, CacheUnavailableError):
-            self._abandon(lease, timeout)
+            self._abandon(lease, DEFAULT_TIMEOUT)
             raise
 
     def _abandon(self, lease: Lease, timeout: float) -> None:
@@ -202,7 +202,7 @@ def _ticks(expiration: Expiration) -> tuple[bytes, bytes]:
 
 
 def _unix_time(absexp: bytes | None) -> float | None:
-    if absexp is None or absexp == _NONE:
+    if absexp is None or absexp == _NONE or not absexp.isdigit():
         return None
     return (int(absexp) - _EPOCH_TICKS) / 10_000_000
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from kestrun_py.caching.redis._client import RedisClient
@@ -33,7 +34,8 @@ class RedisXmlRepository(XmlRepository):
 
     async def read_all(self) -> list[str]:
         command = pack((b"LRANGE", self._key, 0, -1))
-        elements = await self._client.send(self._key, command, timeout=_TIMEOUT, repeat=True)
+        deadline = asyncio.get_running_loop().time() + _TIMEOUT
+        elements = await self._client.send(self._key, command, deadline=deadline, repeat=True)
         return [element.decode() for element in elements]
 
     async def append(self, xml: str, friendly_name: str, expected: int) -> bool:

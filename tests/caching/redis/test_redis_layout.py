@@ -226,7 +226,9 @@ async def test_aspnet_entry_with_absolute_expiration(cache: RedisCache, raw: red
     await cache.release(lease)
 
 
-@pytest.mark.parametrize("fields", [{}, {"absexp": -1}, {"sldexp": -1}, {"absexp": -1, "sldexp": -1}])
+@pytest.mark.parametrize(
+    "fields", [{}, {"absexp": -1}, {"sldexp": -1}, {"absexp": -1, "sldexp": -1}, {"absexp": "x", "sldexp": "y"}]
+)
 async def test_aspnet_entry_without_expiration(
     cache: RedisCache, raw: redis.Redis, prefix: str, fields: dict[Any, Any]
 ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+import threading
 from typing import Any
 
 import pyodbc
@@ -36,6 +37,7 @@ class TranslatedDialect(SqlServerDialect):
 
 _DELETE_TOP = re.compile(r"DELETE TOP \((\d+)\) FROM (\S+) WITH \(READPAST\) WHERE ([^;]*);")
 
+_sqlglot = threading.Lock()  # sqlglot is not made for several threads at once
 _query = Link.query
 
 
@@ -48,62 +50,75 @@ def query(link: Link, statement: str, *parameters: object) -> list[Any]:
 
 def run_batch(connection: pyodbc.Connection, batch: str, parameters: tuple[object, ...]) -> list[Any]:
     """Runs a batch; its statements commit one by one, except between BEGIN and COMMIT TRANSACTION."""
-    values = iter(parameters)
-    variables: dict[str, exp.Expression] = {}
-    rows: list[Any] | None = None
-    affected = 0
-    in_transaction = False
-    try:
-        for statement in parsed(batch):
-            if isinstance(statement, exp.Declare):
-                for item in statement.expressions:
-                    default = item.args.get("default")
-                    value = filled(default, variables, affected, values) if default else exp.null()
-                    variable = item.this[0] if isinstance(item.this, list) else item.this
-                    variables[variable.name] = evaluated(connection, value, item.args["kind"])
-            elif isinstance(statement, exp.Set):
-                assignment = statement.expressions[0].this
-                if isinstance(assignment.this, exp.Parameter):
-                    value = filled(assignment.expression, variables, affected, values)
-                    variables[assignment.this.name] = evaluated(connection, value, exp.DataType.build("int"))
-            else:
-                in_transaction = (in_transaction or isinstance(statement, exp.Transaction)) and not isinstance(
-                    statement, exp.Commit
-                )
-                text = filled(statement, variables, affected, values).sql("postgres")
-                text = text.replace(" LIMIT 1000)", " LIMIT 1000 FOR UPDATE SKIP LOCKED)")
-                cursor = connection.execute(text)
-                affected = cursor.rowcount
-                if cursor.description and rows is None:
-                    rows = cursor.fetchall()
-    except pyodbc.Error:
-        if in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    assert next(values, None) is None, "a parameter was not used"
-    return rows or []
+    run = _Run(connection, parameters)
+    with _sqlglot:
+        statements = parsed(batch)
+    for statement in statements:
+        run.step(statement)
+    assert next(run.values, None) is None, "a parameter was not used"
+    return run.rows or []
 
 
-@functools.cache
-def parsed(batch: str) -> list[exp.Expression]:
-    # sqlglot takes DELETE TOP for something else.
-    batch = _DELETE_TOP.sub(r"DELETE FROM \2 WHERE [Id] IN (SELECT TOP (\1) [Id] FROM \2 WHERE \3);", batch)
-    statements = [statement for statement in sqlglot.parse(batch, dialect="tsql") if statement is not None]
-    assert not any(statement.find(exp.Command) for statement in statements), batch
-    return statements
+class _Run:
+    """One run of a batch: its variables, and what it has found."""
 
+    def __init__(self, connection: pyodbc.Connection, parameters: tuple[object, ...]) -> None:
+        self.values = iter(parameters)
+        self.rows: list[Any] | None = None
+        self._connection = connection
+        self._variables: dict[str, exp.Expression] = {}
+        self._affected = 0
+        self._in_transaction = False
 
-def filled(tree: exp.Expression, variables: dict[str, exp.Expression], affected: int, values: Any) -> exp.Expression:
-    """A statement with its variables and parameters replaced by their values."""
+    def step(self, statement: exp.Expression) -> None:
+        if isinstance(statement, exp.Declare):
+            for item in statement.expressions:
+                variable = item.this[0] if isinstance(item.this, list) else item.this
+                self._assign(variable.name, item.args.get("default") or exp.null(), item.args["kind"])
+        elif isinstance(statement, exp.Set):
+            assignment = statement.expressions[0].this
+            if isinstance(assignment.this, exp.Parameter):
+                self._assign(assignment.this.name, assignment.expression, exp.DataType.build("int"))
+        else:
+            if isinstance(statement, exp.Transaction | exp.Commit):
+                self._in_transaction = isinstance(statement, exp.Transaction)
+            self._execute(statement)
 
-    def replace(node: exp.Expression) -> exp.Expression:
+    def _assign(self, name: str, value: exp.Expression, kind: exp.Expression) -> None:
+        """Gives a variable a value, as a literal of its type."""
+        with _sqlglot:
+            typed = self._filled(exp.cast(value.copy(), kind.copy()))
+            question = "SELECT " + exp.cast(typed, "text").sql("postgres")
+        text = self._connection.execute(question).fetchval()
+        assert isinstance(typed, exp.Cast)
+        with _sqlglot:
+            self._variables[name] = exp.cast(exp.null() if text is None else exp.Literal.string(text), typed.to)
+
+    def _execute(self, statement: exp.Expression) -> None:
+        with _sqlglot:
+            text = self._filled(statement).sql("postgres")
+        try:
+            cursor = self._connection.execute(text.replace(" LIMIT 1000)", " LIMIT 1000 FOR UPDATE SKIP LOCKED)"))
+        except pyodbc.Error:
+            if self._in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+        self._affected = cursor.rowcount
+        if cursor.description and self.rows is None:
+            self.rows = cursor.fetchall()
+
+    def _filled(self, tree: exp.Expression) -> exp.Expression:
+        """A statement with its variables and parameters replaced by their values."""
+        return tree.copy().transform(self._replaced)
+
+    def _replaced(self, node: exp.Expression) -> exp.Expression:
         if isinstance(node, exp.Placeholder):
-            return literal(next(values))
+            return literal(next(self.values))
         if isinstance(node, exp.Parameter):
             if isinstance(node.this, exp.Parameter):
                 assert node.this.name == "ROWCOUNT"
-                return exp.Literal.number(affected)
-            return variables[node.name].copy()
+                return exp.Literal.number(self._affected)
+            return self._variables[node.name].copy()
         if isinstance(node, exp.Anonymous) and node.name.upper() == "SYSUTCDATETIME":
             return sqlglot.parse_one("clock_timestamp()", dialect="postgres")
         if isinstance(node, exp.National):
@@ -114,16 +129,14 @@ def filled(tree: exp.Expression, variables: dict[str, exp.Expression], affected:
             return exp.DataType.build("text")
         return node
 
-    return tree.copy().transform(replace)
 
-
-def evaluated(connection: pyodbc.Connection, value: exp.Expression, kind: exp.Expression) -> exp.Expression:
-    """The value of a variable, as a literal of its type."""
-    typed = filled(exp.cast(value.copy(), kind.copy()), {}, 0, iter(()))
-    shown = exp.cast(typed, "text")
-    text = connection.execute("SELECT " + shown.sql("postgres")).fetchval()
-    assert isinstance(typed, exp.Cast)
-    return exp.cast(exp.null() if text is None else exp.Literal.string(text), typed.to)
+@functools.cache
+def parsed(batch: str) -> list[exp.Expression]:
+    # sqlglot takes DELETE TOP for something else.
+    batch = _DELETE_TOP.sub(r"DELETE FROM \2 WHERE [Id] IN (SELECT TOP (\1) [Id] FROM \2 WHERE \3);", batch)
+    statements = [statement for statement in sqlglot.parse(batch, dialect="tsql") if statement is not None]
+    assert not any(statement.find(exp.Command) for statement in statements), batch
+    return statements
 
 
 def literal(value: object) -> exp.Expression:

@@ -1,0 +1,40 @@
+"""Fixtures of the tests of hosts on distributed caches."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+
+import pytest
+import pytest_asyncio
+from host_nodes import Nodes
+from shared_caches import PostgresShared, RedisShared, SharedCache
+
+
+@pytest.fixture(params=[RedisShared, PostgresShared], ids=["redis", "postgres"])
+def cache(request: pytest.FixtureRequest) -> Iterator[SharedCache]:
+    """A server with an empty cache, of each kind; the test may do to it what it likes."""
+    cache: SharedCache = request.param()
+    yield cache
+    cache.restore()
+
+
+@pytest.fixture
+def redis_cache() -> Iterator[RedisShared]:
+    cache = RedisShared()
+    yield cache
+    cache.restore()
+
+
+@pytest.fixture
+def postgres_cache() -> Iterator[PostgresShared]:
+    cache = PostgresShared()
+    yield cache
+    cache.restore()
+
+
+@pytest_asyncio.fixture
+async def nodes() -> AsyncIterator[Nodes]:
+    """Starts hosts in this process and in others; they end with the test."""
+    async with AsyncExitStack() as stack:
+        yield Nodes(stack)
