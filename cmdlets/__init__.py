@@ -5,7 +5,7 @@ A host script begins with ``from cmdlets import *``.
 
 # ruff: noqa: F403 - this module is made of the others
 
-from cmdlets import caches, cookies, logging, requests, responses, routes, server, sessions
+from cmdlets import _errors, caches, cookies, logging, requests, responses, routes, server, sessions
 from cmdlets.caches import *
 from cmdlets.cookies import *
 from cmdlets.logging import *
@@ -25,3 +25,5 @@ __all__ = [
     *server.__all__,
     *sessions.__all__,
 ]
+
+_errors.show_errors_plainly()

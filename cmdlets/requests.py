@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from cmdlets._arguments import mandatory_text
@@ -88,17 +89,27 @@ def get_kr_request_route_param(
     return _converted(value, f"route parameter: {name}", as_int, as_bool, as_double, as_string, throw_if_missing)
 
 
-def get_kr_request_body(*, raw: bool = False) -> Any:
+def get_kr_request_body(*, raw: bool = False, type: Callable[..., Any] | None = None) -> Any:
     """Returns the request's body (Get-KrRequestBody): by its media type JSON, a form or XML, otherwise text.
 
     Args:
         raw: Return the text, whatever the media type.
+        type: Take the body for a JSON object, whatever the media type, and return an instance of this class (a
+            dataclass, for instance), made with the object's values as keyword arguments.
 
     Raises:
-        ArgumentError: The body is not what its media type says.
+        ArgumentError: The body is not what its media type says, or does not fit `type`.
     """
     request = current_context("get_kr_request_body").request
-    return request.read_text() if raw else request.read_body()
+    if raw:
+        return request.read_text()
+    if type is None:
+        return request.read_body()
+    value = request.read_json()
+    try:
+        return type(**value)
+    except TypeError as error:
+        raise ArgumentError(f"The request body does not fit {type.__name__}: {error}.") from None
 
 
 def _converted(
@@ -118,7 +129,11 @@ def _converted(
         return bool(value)
     if not as_int and not as_double:
         return value
+    kind = int if as_int else float
     try:
-        return int(value or 0) if as_int else float(value or 0)
+        if value and "_" in value:  # Python's 1_000 is nobody else's
+            raise ValueError
+        return kind(value or 0)
     except ValueError:
-        raise ArgumentError(f"The {what} is {value!r}, which is no {'integer' if as_int else 'number'}.") from None
+        # without the value: it may be a secret, and this goes to the log
+        raise ArgumentError(f"The {what} is no {'integer' if as_int else 'number'}.") from None

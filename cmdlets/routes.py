@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -82,8 +83,27 @@ def add_kr_map_route(
     if script_block is not None or code is not None or code_block is not None or code_file_path is not None:
         return add(script_block)
 
-    def decorate(script: F) -> F:
-        add(script)
+    return _Decorator(add)
+
+
+class _Decorator:
+    """Maps the function that it is put before."""
+
+    def __init__(self, add: Callable[[Callable[..., Any]], KestrunHost]) -> None:
+        self._add = add
+        self._used = False
+
+    def __call__(self, script: F) -> F:
+        self._used = True
+        self._add(script)
         return script
 
-    return decorate
+    def __del__(self) -> None:
+        # without this a call whose script was forgotten would silently map nothing
+        if not self._used:
+            warnings.warn(
+                "add_kr_map_route mapped nothing: give it script_block, code or code_file_path, or put it before a "
+                "function with @.",
+                RuntimeWarning,
+                stacklevel=2,
+            )

@@ -28,16 +28,18 @@ class KestrunContext:
         response: What will be answered.
         services: The host's services; ``context.services.get(DistributedCache)`` is the cache.
         scope: What the request has of its session; None before the session middleware.
+        stream: The response that a script has started itself, if any.
         ended: Whether the request has been answered; its context can do nothing more then.
     """
 
-    __slots__ = ("ended", "request", "response", "scope", "services")
+    __slots__ = ("ended", "request", "response", "scope", "services", "stream")
 
     def __init__(self, services: ServiceRegistry, request: web.Request) -> None:
         self.services = services
         self.request = KestrunRequest(request)
         self.response = KestrunResponse(self.request)
         self.scope: SessionScope | None = None
+        self.stream: web.StreamResponse | None = None
         self.ended = False
 
     @property

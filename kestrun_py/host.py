@@ -27,7 +27,7 @@ from kestrun_py.cookies import CookieBuilder
 from kestrun_py.data_protection import FileXmlRepository, KeyRing, XmlRepository, open_default_repository
 from kestrun_py.endpoints import Endpoint, resolve_endpoints
 from kestrun_py.enums import enum_text, to_enum
-from kestrun_py.errors import ArgumentError, InvalidOperationError
+from kestrun_py.errors import ArgumentError, InvalidOperationError, ServerStartError
 from kestrun_py.logging import Logger, LogLevel, default_logger
 from kestrun_py.pipeline import RouteHandler, session_middleware
 from kestrun_py.routing import DuplicateAction, HttpVerb, RouteTable, to_verbs
@@ -38,6 +38,7 @@ from kestrun_py.services import ServiceRegistry
 from kestrun_py.sessions import SessionAccess, SessionOptions, SessionStore
 from kestrun_py.templates import PathTemplate
 from kestrun_py.timespan import Duration
+from kestrun_py.workers import current_worker
 
 __all__ = ["KestrunHost"]
 
@@ -536,8 +537,27 @@ class KestrunHost:
         if self._server is not None:
             raise InvalidOperationError(f"The host '{self.name}' was started already; make a new host.")
         self.enable_configuration()
+        self._check_worker()
         self._server = Server(self.name, self._endpoints, self.logger)
         return self._server
+
+    def _check_worker(self) -> None:
+        """Refuses what several worker processes cannot share."""
+        worker = current_worker()
+        if worker is None or worker.count == 1:
+            return
+        cache = self.services.get(DistributedCache)
+        if cache is not None and not cache.shared:
+            raise ServerStartError(
+                f"{worker.count} workers cannot share sessions in the {cache.name} cache, which each process has for "
+                "itself: keep them in Redis or in a database (add_distributed_redis_cache ...), or use one worker."
+            )
+        for endpoint in self._endpoints:
+            if endpoint.unix_path is not None:
+                raise ServerStartError(
+                    f"{worker.count} workers cannot share the Unix socket {endpoint.unix_path}: use a TCP endpoint, or "
+                    "one worker."
+                )
 
 
 def _make_script(

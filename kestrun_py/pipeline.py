@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import time
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from functools import partial
 from typing import Final
 
 from aiohttp import web
+from aiohttp.http import StreamWriter
 from aiohttp.typedefs import Handler, Middleware
 
 from kestrun_py._bridge import run_on_loop
@@ -36,8 +38,7 @@ def entry_middleware(services: ServiceRegistry, logger: Logger) -> Middleware:
         try:
             response = await handler(request)
         except web.HTTPException as raised:
-            if context.scope is not None:
-                context.scope.apply(raised)
+            _tell(context, raised)
             raise
         except SessionUnavailableError as error:
             logger.error("{Error}", error)
@@ -47,12 +48,28 @@ def entry_middleware(services: ServiceRegistry, logger: Logger) -> Middleware:
             response = _server_error(context)
         finally:
             leave_context(context, token)
-        # Here, and not where the session is committed: whatever the middleware made of the response, it says so.
-        if context.scope is not None:
-            context.scope.apply(response)
+        _tell(context, response)
         return response
 
     return run
+
+
+def _tell(context: KestrunContext, response: web.StreamResponse) -> None:
+    """Has a response say what became of the session, whatever the middleware made of it."""
+    if context.stream is response:
+        return
+    if context.stream is not None:
+        _start_over(context.request.raw)
+    if context.scope is not None:
+        context.scope.apply(response)
+
+
+def _start_over(request: web.Request) -> None:
+    """Lets another answer follow one that was begun: in its place, or, if a part of it went out, not at all."""
+    if not request.writer.output_size:
+        request._payload_writer = StreamWriter(request.protocol, asyncio.get_running_loop())
+    elif request.transport is not None:
+        request.transport.close()  # so that the client does not take the part for the whole
 
 
 def session_middleware(store: SessionStore, logger: Logger) -> Middleware:
@@ -91,9 +108,16 @@ def session_middleware(store: SessionStore, logger: Logger) -> Middleware:
 async def commit_stream(request: web.Request, response: web.StreamResponse) -> None:
     """For aiohttp's ``on_response_prepare``: commits the session of a response that starts while its script runs."""
     context = active_context()
-    if context is not None and context.scope is not None:
-        await context.scope.commit(request)
+    if context is None:
+        return
+    if context.scope is not None:
+        try:
+            await context.scope.commit(request)
+        except SessionUnavailableError:
+            _start_over(request)
+            raise
         context.scope.apply(response)
+    context.stream = response
 
 
 def compose(middleware: Sequence[Middleware], handler: Handler) -> Handler:
@@ -149,7 +173,9 @@ class RouteHandler:
                 result = await self._pool.run(partial(self._script.call, context))
                 if inspect.iscoroutine(result):  # a lambda around an async def
                     result = await run_on_loop(result)
-            response = result if isinstance(result, web.StreamResponse) else context.response.to_aiohttp()
+            if not isinstance(result, web.StreamResponse):
+                result = context.response.to_aiohttp() if context.stream is None else context.stream
+            response: web.StreamResponse = result
         except web.HTTPException:
             raise
         except SessionUnavailableError as error:

@@ -84,6 +84,17 @@ class KestrunRequest:
             return "utf-8"
         return name if name.startswith(_CHARSETS) else "utf-8"
 
+    def read_json(self) -> Any:
+        """The body as JSON, whatever its media type.
+
+        Raises:
+            ArgumentError: It is not JSON.
+        """
+        try:
+            return orjson.loads(self.read_text())
+        except orjson.JSONDecodeError as error:
+            raise ArgumentError(f"The request body is not JSON: {error}.") from None
+
     def read_body(self) -> Any:
         """The body by its media type.
 
@@ -97,7 +108,7 @@ class KestrunRequest:
         """
         match self.content_type:
             case "application/json":
-                return _parse_json(self.read_text())
+                return self.read_json()
             case "application/x-www-form-urlencoded":
                 return _parse_form(self.read_text())
             case "multipart/form-data":
@@ -128,13 +139,6 @@ def _parse_form(text: str) -> dict[str, str]:
         return _joined(parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS))
     except ValueError:
         raise ArgumentError(f"The request body is a form of more than {_MAX_FIELDS} fields.") from None
-
-
-def _parse_json(text: str) -> Any:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise ArgumentError(f"The request body is not JSON: {error}.") from None
 
 
 def _xml_to_dict(text: str) -> dict[str, Any]:

@@ -95,8 +95,8 @@ class SessionScope:
             self._store.discard(self._session)
 
     def apply(self, response: web.StreamResponse) -> None:
-        """Writes into the headers of a response that has not started what became of the session."""
-        if not self.accessed or response.prepared:
+        """Writes into a response's headers what became of the session."""
+        if not self.accessed:
             return
         headers = response.headers
         if self._starts:
@@ -105,7 +105,6 @@ class SessionScope:
             headers["Expires"] = "-1"
         if self._set_cookie is not None:
             headers.add(hdrs.SET_COOKIE, self._set_cookie)
-            self._set_cookie = None
         if hdrs.VARY not in headers:
             headers[hdrs.VARY] = "Cookie"
             return

@@ -61,7 +61,7 @@ class SharedCache(ABC):
 
     @abstractmethod
     def start(self) -> None:
-        """Starts the server again; it has kept what was committed."""
+        """Starts the server again; it has kept what was committed. It ends with the thread that calls this."""
 
     @abstractmethod
     def pause(self) -> None: ...

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import WSMsgType, web
+from aiohttp import ClientPayloadError, WSMsgType, web
 from session_support import COOKIE, Sites, as_async_def, until
 
 from kestrun_py.context import KestrunContext
@@ -117,19 +117,58 @@ async def test_a_stream_whose_session_cannot_be_stored(sites: Sites) -> None:
     assert (await site.get("/bump", cookie)).text == '{"result":2}'
 
 
-async def test_a_stream_that_fails_midway(sites: Sites) -> None:
+@pytest.mark.parametrize("written", [True, False])
+@pytest.mark.parametrize("ending", [ValueError(), web.HTTPNotFound(), web.HTTPFound("/elsewhere")])
+async def test_a_stream_that_fails_midway(sites: Sites, ending: Exception, written: bool) -> None:
+    """No second answer follows the part of the first one: the connection ends, so the client knows."""
+
     async def script(context: KestrunContext) -> web.StreamResponse:
         bump(context.session)
         response = web.StreamResponse()
         await response.prepare(context.request.raw)
-        await response.write(b"first\n")
-        raise ValueError
+        if written:
+            await response.write(b"first\n")
+        raise ending
 
     site = await sites.serve({"/stream": script, "/bump": as_async_def(bump)})
     cookie = await site.login("/bump")
-    with pytest.raises(Exception, match="payload|disconnected|closed"):
+    with pytest.raises(ClientPayloadError):
         await site.get("/stream", cookie)
     assert (await site.get("/bump", cookie)).text == '{"result":3}'
+
+
+@pytest.mark.parametrize(("ending", "status"), [(ValueError(), 500), (web.HTTPNotFound(), 404)])
+async def test_a_response_that_fails_before_its_first_byte(sites: Sites, ending: Exception, status: int) -> None:
+    async def script(context: KestrunContext) -> None:
+        bump(context.session)
+        response = web.Response(text="never sent")
+        response.enable_compression(web.ContentCoding.gzip)
+        await response.prepare(context.request.raw)
+        raise ending
+
+    site = await sites.serve({"/stream": script, "/bump": as_async_def(bump)})
+    answer = await site.get("/stream")
+    assert answer.status == status
+    assert "never sent" not in answer.text
+    assert len(answer.set_cookie) == 1
+    assert (await site.get("/bump", answer.cookie)).text == '{"result":2}'
+
+
+@pytest.mark.parametrize("written", [True, False])
+async def test_a_stream_that_was_not_returned(sites: Sites, written: bool) -> None:
+    async def script(context: KestrunContext) -> None:
+        context.response.write_text("never sent")
+        bump(context.session)
+        response = web.StreamResponse(status=202)
+        await response.prepare(context.request.raw)
+        if written:
+            await response.write(b"all of it")
+
+    site = await sites.serve({"/stream": script, "/bump": as_async_def(bump)})
+    answer = await site.get("/stream")
+    assert (answer.status, answer.text) == (202, "all of it" if written else "")
+    assert len(answer.set_cookie) == 1
+    assert (await site.get("/bump", answer.cookie)).text == '{"result":2}'
 
 
 async def test_a_client_that_leaves_a_stream(sites: Sites) -> None:

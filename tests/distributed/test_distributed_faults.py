@@ -1,0 +1,425 @@
+"""A cache that is killed, stopped, slow, emptied or not there yet: what hosts answer meanwhile, and afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from host_nodes import Node, Nodes
+from host_support import Log, until
+from redis_server import SlowProxy
+from shared_caches import SharedCache
+from shared_site import Answer, Visitor
+
+from kestrun_py.logging import LogLevel
+
+LATE = 2.0  # seconds that a slow machine may take to notice that the time is up
+
+IO_TIMEOUT = 1.0
+
+# Whatever a request does with its session.
+PATHS = (
+    *("/counter", "/counter-def", "/slow-counter", "/read", "/read-def", "/peek", "/logout", "/renew", "/stream"),
+    "/available",
+)
+
+
+async def median_of_plain(node: Visitor, cookie: str | None) -> float:
+    """Seconds that a request takes which ignores its session."""
+    taken = []
+    for _ in range(40):
+        answer = await node.get("/plain", cookie)
+        assert answer.result == "plain"
+        assert answer.cookie is None
+        taken.append(answer.seconds)
+    return statistics.median(taken)
+
+
+@asynccontextmanager
+async def heartbeat(limit: float = 0.7) -> AsyncIterator[None]:
+    """Fails if the event loop stood still meanwhile."""
+    longest = 0.0
+
+    async def beat() -> None:
+        nonlocal longest
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0.01)
+            longest = max(longest, time.monotonic() - before)
+
+    task = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        task.cancel()
+    assert longest < limit
+
+
+class Site:
+    """A host whose sessions are about to be missed: a session for each path, each counted to 3, and a late one."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.cookies: dict[str, str] = {}
+        self.usual = 0.0
+
+    async def prepare(self) -> None:
+        for path in (*PATHS, "again"):
+            cookie = self.cookies[path] = await self.node.login()
+            for count in (2, 3):
+                assert (await self.node.get("/counter-def", cookie)).result == count
+        self.usual = await median_of_plain(self.node, self.cookies["again"])
+
+    async def ask_all(self) -> list[Answer]:
+        """Every path with a session of its own, several at once with one session, and without a session."""
+        requests = [self.node.get(path, self.cookies[path]) for path in PATHS]
+        requests += [self.node.get("/counter", self.cookies["again"]) for _ in range(5)]
+        requests += [self.node.get(path) for path in ("/counter", "/counter-def")]
+        return await asyncio.gather(*requests)
+
+    async def assert_refuses(self, within: float) -> None:
+        """What needs a session is refused in time; what needs none is answered as usual meanwhile."""
+        async with heartbeat():
+            asking = asyncio.create_task(self.ask_all())
+            plain = await median_of_plain(self.node, self.cookies["again"])
+            answers = await asking
+            # And when some requests have failed already.
+            plain = min(plain, await median_of_plain(self.node, None))
+        for answer in answers:
+            answer.assert_refused(within)
+        assert plain < self.usual * 5 + 0.02
+        read = await self.node.get("/read")
+        assert (read.result, read.cookie) == (None, None)
+
+    async def assert_works(self) -> None:
+        """The first requests after the cache is back find the sessions of before."""
+        first = await self.node.get("/counter", self.cookies["again"])
+        assert (first.result, first.cookie) == (4, None)
+        for path, cookie in self.cookies.items():
+            if path != "again":
+                answer = await self.node.get("/read", cookie)
+                assert (answer.result, answer.cookie) == (3, None), path
+        cookie = await self.node.login()
+        assert (await self.node.get("/counter", cookie)).result == 2
+
+
+async def prepared(node: Node) -> Site:
+    site = Site(node)
+    await site.prepare()
+    return site
+
+
+def assert_no_secrets(log: Log, cache: SharedCache, *cookies: str) -> None:
+    text = "\n".join(f"{event.message} {dict(event.properties)!r} {event.exception!r}" for event in log.events)
+    for secret in (*cookies, *(key.removeprefix(cache.prefix) for key in cache.entries())):
+        assert secret not in text
+
+
+# Killed
+
+
+async def test_killed(cache: SharedCache, nodes: Nodes) -> None:
+    node = await nodes.start(cache)
+    site = await prepared(node)
+    await asyncio.to_thread(cache.kill)
+    for _ in range(2):
+        await site.assert_refuses(within=LATE)
+    cache.start()
+    await site.assert_works()
+    assert any("could not be read" in text for text in node.log.texts(LogLevel.ERROR))
+    assert any("could not be stored" in text for text in node.log.texts(LogLevel.ERROR))
+    assert_no_secrets(node.log, cache, *site.cookies.values())
+
+
+class Counting:
+    """Someone who counts without a pause, and notes what must and what may have been stored."""
+
+    def __init__(self, node: Visitor, cookie: str) -> None:
+        self._node = node
+        self._cookie = cookie
+        self.least = self.most = 1
+        self.refused = 0
+        self.stopped = False
+
+    async def run(self) -> None:
+        while not self.stopped:
+            await self._count()
+            await asyncio.sleep(0 if self.refused == 0 else 0.02)
+
+    async def _count(self) -> Answer:
+        answer = await self._node.get("/slow-counter", self._cookie)
+        assert answer.cookie is None
+        if answer.status == 200:
+            self.least = answer.result
+            assert self.least <= self.most + 1
+            self.most = self.least
+        else:
+            answer.assert_refused(within=10 + LATE)
+            self.refused += 1
+            self.most += 1  # the cache may have stored it and died before it said so
+        return answer
+
+    async def finish(self) -> None:
+        """The very next request succeeds, and tells what was stored."""
+        answer = await self._node.get("/slow-counter", self._cookie)
+        assert self.least + 1 <= answer.result <= self.most + 1
+        assert answer.cookie is None
+
+
+async def test_killed_while_requests_run(cache: SharedCache, nodes: Nodes) -> None:
+    node = await nodes.start(cache)
+    counters = [Counting(node, await node.login()) for _ in range(8)]
+    async with heartbeat():
+        running = [asyncio.create_task(counter.run()) for counter in counters]
+        await until(lambda: all(counter.least > 3 for counter in counters))
+        await asyncio.to_thread(cache.kill)
+        await until(lambda: all(counter.refused > 2 for counter in counters))
+        for counter in counters:
+            counter.stopped = True
+        await asyncio.gather(*running)
+    cache.start()
+    await asyncio.gather(*(counter.finish() for counter in counters))
+
+
+async def test_killed_between_load_and_commit(cache: SharedCache, nodes: Nodes) -> None:
+    node = await nodes.start(cache)
+    cookie = await node.login()
+    requests = [asyncio.create_task(node.get("/hold", known)) for known in (cookie, None)]
+    await node.until_held(2)
+    await asyncio.to_thread(cache.kill)
+    await node.get("/let-go")
+    for request in requests:
+        (await request).assert_refused(within=60)
+    cache.start()
+    answer = await node.get("/counter", cookie)
+    assert (answer.result, answer.cookie) == (2, None)
+    assert len(cache.entries()) == 1
+
+
+async def test_restarted_between_requests_unnoticed(cache: SharedCache, nodes: Nodes) -> None:
+    node = await nodes.start(cache)
+    cookie = await node.login()
+    for count in (2, 3):
+        await asyncio.to_thread(cache.kill)
+        cache.start()
+        assert (await node.get("/counter", cookie)).result == count
+
+
+# Stopped
+
+
+async def test_stopped_for_longer_than_the_timeout(cache: SharedCache, nodes: Nodes) -> None:
+    node = await nodes.start(cache, io_timeout=IO_TIMEOUT)
+    site = await prepared(node)
+    cache.pause()
+    await site.assert_refuses(within=IO_TIMEOUT + LATE)
+    cache.resume()
+    await site.assert_works()
+    await until(lambda: cache.locks() == 0)
+
+
+async def test_stopped_between_load_and_commit(cache: SharedCache, nodes: Nodes) -> None:
+    node = await nodes.start(cache, io_timeout=IO_TIMEOUT)
+    cookie = await node.login()
+    requests = [asyncio.create_task(node.get("/hold", known)) for known in (cookie, None)]
+    await node.until_held(2)
+    cache.pause()
+    began = time.monotonic()
+    await node.get("/let-go")
+    for request in requests:
+        (await request).assert_refused(within=60)
+    assert time.monotonic() - began < IO_TIMEOUT + LATE
+    cache.resume()
+    # The whole increment is there or nothing of it: the cache may have got the order, but nobody its answer.
+    answer = await node.get("/counter", cookie)
+    assert answer.cookie is None
+    assert answer.result in (2, 3)
+    await until(lambda: cache.locks() == 0)
+
+
+async def test_stopped_for_less_than_the_timeout(cache: SharedCache, nodes: Nodes) -> None:
+    node = await nodes.start(cache, io_timeout=60)
+    cookies = [await node.login() for _ in range(5)]
+    cache.pause()
+    requests = [asyncio.create_task(node.get("/counter", cookie)) for cookie in cookies for _ in range(2)]
+    await median_of_plain(node, cookies[0])
+    assert not any(request.done() for request in requests)
+    cache.resume()
+    assert sorted([(await request).result for request in requests]) == [2] * 5 + [3] * 5
+
+
+# Slow
+
+
+async def test_slow(cache: SharedCache, nodes: Nodes) -> None:
+    """Each answer is two seconds late."""
+    async with SlowProxy(cache.port, 0) as proxy:
+        node = await nodes.start(cache.verb(proxy.port), io_timeout=IO_TIMEOUT)
+        site = await prepared(node)
+        proxy.delay = 2
+        await site.assert_refuses(within=IO_TIMEOUT + LATE)
+        proxy.delay = 0
+        await until_answered(node, site.cookies["again"])
+        await site.assert_works()
+
+
+async def until_answered(node: Node, cookie: str) -> None:
+    """Waits until the answers have passed that were on their way when the cache became quick again."""
+    deadline = time.monotonic() + 30
+    while (await node.get("/read", cookie)).status != 200:
+        assert time.monotonic() < deadline
+
+
+async def test_slow_but_in_time(cache: SharedCache, nodes: Nodes) -> None:
+    async with SlowProxy(cache.port, 0) as proxy:
+        node = await nodes.start(cache.verb(proxy.port), io_timeout=60)
+        cookies = [await node.login() for _ in range(10)]
+        usual = await median_of_plain(node, cookies[0])
+        proxy.delay = 0.5
+        async with heartbeat():
+            counting = [asyncio.create_task(node.get("/counter", cookie)) for cookie in cookies]
+            assert await median_of_plain(node, cookies[0]) < usual * 5 + 0.02
+            answers = await asyncio.gather(*counting)
+        assert [answer.result for answer in answers] == [2] * 10
+        assert all(answer.seconds > 0.9 for answer in answers)
+
+
+# Emptied
+
+
+async def test_restarted_empty(cache: SharedCache, nodes: Nodes) -> None:
+    node, other = await nodes.start(cache), await nodes.start(cache)
+    cookie = await node.login()
+    assert (await other.get("/counter", cookie)).result == 2
+    await asyncio.to_thread(cache.kill)
+    cache.start()
+    await asyncio.to_thread(cache.empty)
+    for path in ("/read", "/read-def", "/peek"):
+        answer = await node.get(path, cookie)
+        assert (answer.result, answer.cookie) == (None, None)
+    assert cache.entries() == {}
+    answer = await node.get("/counter", cookie)
+    assert answer.result == 1
+    assert answer.cookie not in (None, "", cookie)
+    assert (await other.get("/counter", answer.cookie)).result == 2
+    late = await nodes.start(cache)  # it finds no key, and makes one
+    new = await late.login()
+    assert (await node.get("/counter", new)).result == 2
+
+
+async def test_emptied_while_requests_run(cache: SharedCache, nodes: Nodes) -> None:
+    """Who has read a session that is no more cannot bring it back."""
+    node = await nodes.start(cache)
+    cookie = await node.login()
+    request = asyncio.create_task(node.get("/hold", cookie))
+    await node.until_held()
+    await asyncio.to_thread(cache.empty)
+    await node.get("/let-go")
+    (await request).assert_refused(within=60)
+    assert cache.entries() == {}
+    assert (await node.get("/read", cookie)).result is None
+
+
+# Not there yet
+
+
+async def test_started_while_the_cache_is_down(cache: SharedCache, nodes: Nodes) -> None:
+    before = await nodes.start(cache)
+    cookie = await before.login()
+    await asyncio.to_thread(cache.kill)
+    node = await nodes.start(cache)
+    answers = await asyncio.gather(
+        *(node.get(path, cookie) for path in PATHS), *(node.get("/counter") for _ in range(3))
+    )
+    for answer in answers:
+        answer.assert_refused(within=LATE)
+    async with heartbeat():
+        assert (await node.get("/plain", cookie)).result == "plain"
+    cache.start()
+    answer = await node.get("/counter", cookie)
+    assert (answer.status, answer.cookie) == (200, None)
+    assert answer.result == 2
+
+
+async def test_started_while_the_cache_is_stopped(cache: SharedCache, nodes: Nodes) -> None:
+    before = await nodes.start(cache)
+    cookie = await before.login()
+    cache.pause()
+    node = await nodes.start(cache, io_timeout=IO_TIMEOUT)
+    async with heartbeat():
+        answers = await asyncio.gather(
+            *(node.get(path, cookie) for path in PATHS), *(node.get("/counter") for _ in range(3))
+        )
+        assert (await node.get("/plain", cookie)).result == "plain"
+    for answer in answers:
+        answer.assert_refused(within=IO_TIMEOUT + LATE)
+    cache.resume()
+    answer = await node.get("/counter", cookie)
+    assert (answer.status, answer.cookie) == (200, None)
+    assert answer.result == 2
+
+
+# on_cache_failure="continue"
+
+
+async def test_continue_while_the_cache_is_down(cache: SharedCache, nodes: Nodes) -> None:
+    node = await nodes.start(cache, on_cache_failure="continue")
+    cookie = await node.login()
+    await asyncio.to_thread(cache.kill)
+    expected = {"/counter": 1, "/counter-def": 1, "/read": None, "/peek": None, "/logout": None, "/available": False}
+    for path, result in expected.items():
+        seen = len(node.log.texts(LogLevel.ERROR))
+        answer = await node.get(path, cookie)
+        assert (answer.result, answer.cookie) == (result, None), path
+        [error] = node.log.texts(LogLevel.ERROR)[seen:]
+        assert f"could not be read from the {cache.name} cache" in error
+    seen = len(node.log.texts(LogLevel.ERROR))
+    new = await node.get("/counter")
+    assert (new.result, new.cookie) == (1, None)
+    [error] = node.log.texts(LogLevel.ERROR)[seen:]
+    assert f"could not be stored in the {cache.name} cache" in error
+    cache.start()
+    answer = await node.get("/counter", cookie)
+    assert (answer.result, answer.cookie) == (2, None)
+    assert (await node.get("/available", cookie)).result is True
+    assert len(cache.entries()) == 1
+
+
+async def test_continue_while_the_cache_is_stopped(cache: SharedCache, nodes: Nodes) -> None:
+    node = await nodes.start(cache, on_cache_failure="continue", io_timeout=IO_TIMEOUT)
+    cookie = await node.login()
+    holders = [asyncio.create_task(node.get("/hold", known)) for known in (await node.login(), None)]
+    await node.until_held(2)
+    cache.pause()
+    await node.get("/let-go")
+    async with heartbeat():
+        answers = await asyncio.gather(
+            *(node.get(path, cookie) for path in ("/peek", "/available")), node.get("/counter"), *holders
+        )
+    assert [answer.result for answer in answers] == [None, False, 1, 2, 1]
+    assert [answer.cookie for answer in answers] == [None] * 5
+    assert max(answer.seconds for answer in answers[:3]) < IO_TIMEOUT + LATE
+    cache.resume()
+    answer = await node.get("/counter", cookie)
+    assert (answer.result, answer.cookie) == (2, None)
+
+
+@pytest.mark.parametrize("policy", ["fail", "continue"])
+async def test_no_lock_while_the_cache_is_down(cache: SharedCache, nodes: Nodes, policy: str) -> None:
+    node = await nodes.start(cache, lock="none", on_cache_failure=policy)
+    cookie = await node.login()
+    request = asyncio.create_task(node.get("/hold", cookie))
+    await node.until_held()
+    await asyncio.to_thread(cache.kill)
+    await node.get("/let-go")
+    answer = await request
+    if policy == "fail":
+        answer.assert_refused(within=60)
+    else:
+        assert (answer.result, answer.cookie) == (2, None)
+    cache.start()
+    assert (await node.get("/counter", cookie)).result == 2
