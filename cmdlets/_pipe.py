@@ -20,6 +20,7 @@ class Pending(Generic[T, R]):
     def __init__(self, cmdlet: str, kind: type[T], call: Callable[[T], R]) -> None:
         self._cmdlet = cmdlet
         self._kind = kind
+        self._kind_name = "value" if kind is object else kind.__name__
         self._call = call
         self._ran = False
 
@@ -27,7 +28,7 @@ class Pending(Generic[T, R]):
         self._ran = True
         if not isinstance(piped, self._kind):
             raise ArgumentError(
-                f"{self._cmdlet} takes a {self._kind.__name__} from the pipe, not a {type(piped).__name__}."
+                f"{self._cmdlet} takes a {self._kind_name} from the pipe, not a {type(piped).__name__}."
             )
         return self._call(piped)
 
@@ -35,7 +36,7 @@ class Pending(Generic[T, R]):
         # as with a coroutine that nobody awaits: without this the call would silently do nothing
         if not self._ran:
             warnings.warn(
-                f"{self._cmdlet} did nothing: pipe a {self._kind.__name__} into it.",
+                f"{self._cmdlet} did nothing: pipe a {self._kind_name} into it.",
                 RuntimeWarning,
                 stacklevel=2,
             )

@@ -7,11 +7,13 @@ stored when the script has ended.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from cmdlets._arguments import mandatory_text
 from kestrun_py.context import current_context
 from kestrun_py.cookies import CookieBuilder
+from kestrun_py.errors import ArgumentError
 from kestrun_py.host import KestrunHost
 from kestrun_py.host_registry import resolve_host
 from kestrun_py.sessions import CacheFailurePolicy, Session, SessionLock, SessionOptions
@@ -47,6 +49,7 @@ def add_kr_session(
     max_size: int | None = None,
     options: SessionOptions | None = None,
     no_distributed_memory_cache: bool = False,
+    memory_cache_options: Mapping[str, Any] | None = None,
     server: KestrunHost | None = None,
 ) -> KestrunHost:
     """Adds sessions to the host (Add-KrSession), in memory unless another cache is added.
@@ -61,6 +64,7 @@ def add_kr_session(
         max_size: The most bytes of a stored session; 1 MiB.
         options: Instead of all these, ready options.
         no_distributed_memory_cache: Do not fall back to memory: a cache must be added.
+        memory_cache_options: Arguments of the memory cache: ``size_limit``, ``compaction``, ``scan_interval``.
         server: The host.
 
     Raises:
@@ -76,7 +80,12 @@ def add_kr_session(
         "on_cache_failure": on_cache_failure,
         "max_size": max_size,
     }
-    return resolve_host(server).add_session(
+    host = resolve_host(server)
+    if memory_cache_options is not None:
+        if no_distributed_memory_cache:
+            raise ArgumentError("memory_cache_options are for the cache that no_distributed_memory_cache leaves out.")
+        host.add_distributed_memory_cache(**memory_cache_options)
+    return host.add_session(
         options,
         no_distributed_memory_cache=no_distributed_memory_cache,
         **{name: value for name, value in given.items() if value is not None},

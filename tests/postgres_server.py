@@ -102,7 +102,7 @@ class PostgresServer:
                 stderr=log,
             )
         limit = time.monotonic() + _START_LIMIT
-        ready = [self._programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        ready = [self._programs / "pg_isready", "-q", "-U", "kestrun", "-h", "127.0.0.1", "-p", str(self.port)]
         while subprocess.run(ready).returncode != 0:
             if self._process.poll() is not None or time.monotonic() > limit:
                 raise RuntimeError("PostgreSQL did not start: " + (self._folder / "log").read_text()[-2000:])
@@ -112,19 +112,28 @@ class PostgresServer:
         """Stops the server: by SIGINT in order, by SIGQUIT at once, by SIGKILL as in a crash."""
         if self._process is None:
             return
-        self.resume()
-        backends = self._pids()
+        if how is signal.SIGKILL:
+            self.pause()  # or it would start another one meanwhile
+        else:
+            self.resume()
+        backends = self._pids()[1:]
         self._process.send_signal(how)
         self._process.wait(_START_LIMIT)
         if how is signal.SIGKILL:
             for pid in backends:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            # The next server does not start while one of these is left.
+            limit = time.monotonic() + _START_LIMIT
+            while any(Path(f"/proc/{pid}").exists() for pid in backends) and time.monotonic() < limit:
+                time.sleep(0.01)
         self._process = None
 
     def pause(self) -> None:
         """Stops all of the server's processes in their tracks: connections stay, nothing answers."""
-        for pid in self._pids():
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGSTOP)  # it starts no more
+        for pid in self._pids()[1:]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)
 
@@ -134,7 +143,7 @@ class PostgresServer:
                 os.kill(pid, signal.SIGCONT)
 
     def _pids(self) -> list[int]:
-        """The server's process first, so that it starts no more while the others are dealt with."""
+        """The server's process and those that it has started."""
         assert self._process is not None
         pid = self._process.pid
         if self._process.poll() is not None:

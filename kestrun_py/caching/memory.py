@@ -11,7 +11,6 @@ A shard's dictionary is kept in order of last use: reading an entry takes it out
 from __future__ import annotations
 
 import asyncio
-import heapq
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -79,6 +78,7 @@ class MemoryCache(DistributedCache):
         self._shards: list[dict[str, bytes]] = [{} for _ in range(_SHARDS)]
         self._leases: dict[str, tuple[str, float]] = {}
         self._size = 0
+        self._newest = ""
         self._timer: asyncio.TimerHandle | None = None
         self._work: Iterator[None] | None = None
         self._next_slice: asyncio.Handle | None = None
@@ -193,6 +193,7 @@ class MemoryCache(DistributedCache):
         absolute = math.inf if expiration.absolute is None else expiration.absolute
         self._shard(key)[key] = _HEADER.pack(self._clock(), sliding, absolute) + value
         self._size += len(value)
+        self._newest = key
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._scan_interval, self._scan)
         if self._size > self._size_limit:
@@ -251,16 +252,8 @@ class MemoryCache(DistributedCache):
         if self._size <= self._size_limit:
             return
         evicted = 0
-        while self._size > self._target:
-            # The newest entry, for which room is made, stays even when it fills the cache alone.
-            batch = self._least_recently_used(min(_BATCH, len(self) - 1))
-            if not batch:
-                break
-            for key in batch:
-                self._drop(key)
-                evicted += 1
-                if self._size <= self._target:
-                    break
+        while count := self._evict():
+            evicted += count
             yield
         self._logger.warning(
             "The memory cache passed its size limit of {SizeLimit} bytes and evicted {Count} least recently used "
@@ -274,20 +267,32 @@ class MemoryCache(DistributedCache):
         for key in [key for key, record in shard.items() if self._expired(key, record, now)]:
             self._drop(key)
 
-    def _least_recently_used(self, count: int) -> list[str]:
-        """The `count` entries used longest ago that nobody holds, oldest first: a merge of the shards' orders."""
+    def _evict(self) -> int:
+        """Removes a batch of the entries used longest ago: a merge of the shards' orders.
+
+        Numbers and keys in two lists, and no tuples in a heap: a million entries' worth of those would have the
+        garbage collector go through the whole process again and again.
+
+        Returns:
+            How many entries were removed; 0 once there is room, or nothing that may go.
+        """
         now = self._clock()
-        heads = [iter(shard.items()) for shard in self._shards if shard]
-        heap = [(_STAMP.unpack_from(record)[0], index, key) for index, (key, record) in enumerate(map(next, heads))]
-        heapq.heapify(heap)
-        oldest: list[str] = []
-        while heap and len(oldest) < count:
-            _, index, key = heap[0]
-            if self._leases.get(key, ("", 0.0))[1] <= now:
-                oldest.append(key)
-            following = next(heads[index], None)
-            if following is None:
-                heapq.heappop(heap)
-            else:
-                heapq.heapreplace(heap, (_STAMP.unpack_from(following[1])[0], index, following[0]))
-        return oldest
+        stamps, keys = [math.inf] * _SHARDS, [""] * _SHARDS
+        for index, shard in enumerate(self._shards):
+            stamps[index], keys[index] = self._oldest(shard, now)
+        for count in range(_BATCH):
+            stamp = min(stamps)
+            if self._size <= self._target or stamp == math.inf:
+                return count
+            index = stamps.index(stamp)
+            self._drop(keys[index])
+            stamps[index], keys[index] = self._oldest(self._shards[index], now)
+        return _BATCH
+
+    def _oldest(self, shard: dict[str, bytes], now: float) -> tuple[float, str]:
+        """The last access and the key of a shard's entry used longest ago, of those that may be removed."""
+        for key, record in shard.items():
+            # Neither what somebody holds, nor the entry for which room is made.
+            if self._leases.get(key, ("", 0.0))[1] <= now and key != self._newest:
+                return _STAMP.unpack_from(record)[0], key
+        return math.inf, ""

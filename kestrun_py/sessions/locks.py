@@ -21,16 +21,22 @@ class FairLocks:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def try_acquire(self, key: str) -> bool:
+        """Takes the lock of `key` if nobody has it."""
+        if key in self._waiting:
+            return False
+        self._waiting[key] = deque()
+        return True
+
     async def acquire(self, key: str, timeout: float) -> None:
         """Waits for the lock of `key`.
 
         Raises:
             TimeoutError: It was not granted within `timeout` seconds.
         """
-        queue = self._waiting.get(key)
-        if queue is None:
-            self._waiting[key] = deque()
+        if self.try_acquire(key):
             return
+        queue = self._waiting[key]
         turn = asyncio.get_running_loop().create_future()
         queue.append(turn)
         try:

@@ -73,6 +73,7 @@ class SessionStore:
         self._protector = protector
         self._logger = logger
         self._sliding = Expiration(options.idle_timeout)
+        self._lease_time = options.lease_time
         self._queues = FairLocks()
         self._leases = LeaseKeeper(cache, lease_time=options.lease_time, timeout=options.io_timeout, logger=logger)
         self._background: set[asyncio.Task[None]] = set()
@@ -94,8 +95,11 @@ class SessionStore:
             return SessionState(Origin.NONE)
         deadline = time.monotonic() + self.options.io_timeout
         try:
-            key = await self._session_key(cookie)
+            key = self._protector.peek(cookie) or await self._in_time(self._protector.read(cookie))
             if key is None:
+                return SessionState(Origin.NONE)
+            if len(key) != _KEY_LENGTH:
+                self._logger.warning("A session cookie was refused: what it protects is no session key.")
                 return SessionState(Origin.NONE)
             if read_only or self.options.lock is SessionLock.NONE:
                 return self._opened(key, await self._cache.get(key, timeout=self._remaining(deadline)))
@@ -114,23 +118,15 @@ class SessionStore:
             )
             return SessionState(Origin.NONE, available=False)
 
-    async def _session_key(self, cookie: str) -> str | None:
-        key = self._protector.peek(cookie)
-        if key is None:
-            key = await self._in_time(self._protector.read(cookie))
-        if key is not None and len(key) != _KEY_LENGTH:
-            self._logger.warning("A session cookie was refused: what it protects is no session key.")
-            return None
-        return key
-
     async def _load_locked(self, key: str, deadline: float) -> SessionState:
-        try:
-            await self._queues.acquire(key, self._remaining(deadline))
-        except TimeoutError:
-            raise LockTimeoutError("the session stayed in use in this process") from None
+        if not self._queues.try_acquire(key):
+            try:
+                await self._queues.acquire(key, self._remaining(deadline))
+            except TimeoutError:
+                raise LockTimeoutError("the session stayed in use in this process") from None
         queued = True
         try:
-            lease = await self._cache.lock(key, lease_time=self.options.lease_time, timeout=self._remaining(deadline))
+            lease = await self._cache.lock(key, lease_time=self._lease_time, timeout=self._remaining(deadline))
             state = self._opened(key, None if lease is None else lease.value)
             if lease is not None:
                 self._leases.add(lease)
@@ -215,7 +211,7 @@ class SessionStore:
 
     async def _start(self, session: Session, state: SessionState, deadline: float, *, remove_old: bool) -> CookieChange:
         """Stores the values under a new key, then removes what was stored under the old one."""
-        lease = await self._lease(state, deadline) if remove_old else None
+        lease = (state.lease or await self._lease(state, deadline)) if remove_old else None
         key = str(uuid.UUID(bytes=secrets.token_bytes(16)))
         cookie = await self._in_time(self._protector.write(key))
         value = blob.encode(state.ensure_id(), state.values)
@@ -234,20 +230,18 @@ class SessionStore:
 
     async def _write(self, state: SessionState, value: bytes | None, deadline: float) -> None:
         """Replaces or removes the stored session, which only the holder of its lease can do."""
-        lease = await self._lease(state, deadline)
+        lease = state.lease or await self._lease(state, deadline)
         self._leases.discard(lease)
         expiration = self._expiration(lease.absolute)
         await self._cache.commit(lease, value, expiration, timeout=self._remaining(deadline))
         state.lease = None
 
     async def _lease(self, state: SessionState, deadline: float) -> Lease:
-        if state.lease is None:  # lock="none": overlapping requests may overwrite a session, but never revive it
-            assert state.key is not None
-            state.lease = await self._cache.lock(
-                state.key, lease_time=self.options.lease_time, timeout=self._remaining(deadline)
-            )
-            if state.lease is None:
-                raise LeaseLostError("The session was removed by another request.")
+        """For ``lock="none"``: overlapping requests may overwrite a session, but never revive it."""
+        assert state.key is not None
+        state.lease = await self._cache.lock(state.key, lease_time=self._lease_time, timeout=self._remaining(deadline))
+        if state.lease is None:
+            raise LeaseLostError("The session was removed by another request.")
         return state.lease
 
     def _expiration(self, absolute: float | None) -> Expiration:

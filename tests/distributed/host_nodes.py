@@ -56,12 +56,12 @@ class Nodes:
         host = new_host(cache.verb() if isinstance(cache, SharedCache) else cache, logger=log.logger, **options)
         return await self.visit(host, log)
 
-    async def visit(self, host: KestrunHost, log: Log) -> Node:
+    async def visit(self, host: KestrunHost, log: Log | None = None) -> Node:
         """Serves a host that is ready."""
         port = await self._stack.enter_async_context(listening(host))
         visitor = await self._stack.enter_async_context(visiting(port))
         node = Node(port, visitor._client)
-        node.host, node.log = host, log
+        node.host, node.log = host, log or Log()
         return node
 
     async def start_process(self, cache: SharedCache, **options: Any) -> ProcessNode:

@@ -41,18 +41,19 @@ class TcpProxy:
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        with contextlib.suppress(OSError):
-            upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self._target)
-            cut = asyncio.Event()
-            try:
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(self._requests(reader, upstream_writer, cut))
-                    group.create_task(self._answers(upstream_reader, writer, cut))
-            except* OSError:
-                pass
-            finally:
-                upstream_writer.close()
-                writer.close()
+        upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        cut = asyncio.Event()
+        try:
+            await asyncio.gather(
+                self._requests(reader, upstream_writer, cut),
+                self._answers(upstream_reader, writer, cut),
+                return_exceptions=True,
+            )
+        finally:
+            for end in (writer, upstream_writer):
+                end.close()
+                with contextlib.suppress(OSError):
+                    await end.wait_closed()
 
     async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut: asyncio.Event) -> None:
         while piece := await reader.read(65536):
