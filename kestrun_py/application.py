@@ -22,7 +22,7 @@ from kestrun_py.runspaces import RunspacePool
 from kestrun_py.services import ServiceRegistry
 from kestrun_py.sessions import SessionOptions, SessionStore
 
-__all__ = ["build_application"]
+__all__ = ["add_session_services", "build_application"]
 
 _SERVER: Final = "kestrun_py"
 _MAX_BODY: Final = 30_000_000  # bytes, as Kestrel

@@ -164,7 +164,8 @@ class RouteHandler:
         scope = context.scope
         try:
             if scope is not None:
-                scope.read_only = self._read_only
+                if self._read_only:
+                    scope.make_read_only()
                 if self._preloads and scope.cookie() is not None:
                     await scope.session.load()
             if self._script.is_async:

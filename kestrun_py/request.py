@@ -35,14 +35,17 @@ class KestrunRequest:
 
     @property
     def method(self) -> str:
+        """The HTTP method, such as ``GET``."""
         return self.raw.method
 
     @property
     def path(self) -> str:
+        """The path, unescaped, without the query."""
         return self.raw.path
 
     @property
     def headers(self) -> CIMultiDictProxy[str]:
+        """The headers, by name in any case."""
         return self.raw.headers
 
     @property

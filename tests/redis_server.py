@@ -126,6 +126,7 @@ class RedisServer:
                 if wait:
                     until(self._answers)
                 return
+            self.kill()
         raise RuntimeError("redis-server does not start")
 
     def kill(self) -> None:

@@ -24,8 +24,8 @@ __all__ = ["KeyRing"]
 
 _JITTER: Final = 0.2
 _AFTER_FAILED_REFRESH: Final = timedelta(minutes=2)
-_AFTER_FAILED_LOAD: Final = timedelta(seconds=1)
 _BETWEEN_SEARCHES: Final = timedelta(seconds=10)
+_BETWEEN_FAILED_SEARCHES: Final = timedelta(seconds=1)
 
 _LOAD_TIMEOUT: Final = 30.0
 _ATTEMPTS: Final = 10
@@ -68,7 +68,6 @@ class KeyRing:
         self._refresh_at = now()
         self._task: asyncio.Task[None] | None = None
         self._failure: KeyRingError | None = None
-        self._failed_at: datetime | None = None
         self._searched_at: datetime | None = None
 
     @property
@@ -99,8 +98,8 @@ class KeyRing:
         """Loads the ring if that has not happened yet, and starts a refresh in the background if one is due.
 
         Raises:
-            KeyRingError: The repository cannot be read, or there is no key and none can be made. It is asked
-                again at the first call after a second.
+            KeyRingError: The repository cannot be read, or there is no key and none can be made. The next call
+                asks again: the first request after the repository is back works.
         """
         if self._keys is None:
             await self._load_now()
@@ -121,7 +120,9 @@ class KeyRing:
         before = self._keys
         now = self._now()
         if self._task is None:
-            if self._failure is None and _is_within(self._searched_at, now, _BETWEEN_SEARCHES):
+            interval = _BETWEEN_SEARCHES if self._failure is None else _BETWEEN_FAILED_SEARCHES
+            if _is_within(self._searched_at, now, interval):
+                self._raise_failure()
                 return False
             self._searched_at = now
         await self._load_now()
@@ -142,18 +143,20 @@ class KeyRing:
 
     async def _load_now(self) -> None:
         """Waits for the load that is under way or a new one."""
-        if self._task is None and not _is_within(self._failed_at, self._now(), _AFTER_FAILED_LOAD):
-            self._start()
-        if self._task is not None:
-            # Unlike a plain await, this neither cancels the task with its waiter nor the other way round.
-            await asyncio.wait([self._task])
-        if self._failure is not None:
-            raise KeyRingError(str(self._failure)) from self._failure
+        task = self._task or self._start()
+        # Unlike a plain await, this neither cancels the task with its waiter nor the other way round.
+        await asyncio.wait([task])
+        self._raise_failure()
         if self._keys is None:
             raise KeyRingError("The key ring was closed while it was loading.")
 
-    def _start(self) -> None:
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise KeyRingError(str(self._failure)) from self._failure
+
+    def _start(self) -> asyncio.Task[None]:
         self._task = asyncio.get_running_loop().create_task(self._run(), name="key ring")
+        return self._task
 
     async def _run(self) -> None:
         now = self._now()
@@ -170,12 +173,11 @@ class KeyRing:
     def _fail(self, error: Exception) -> None:
         reason = "there was no answer in time" if isinstance(error, TimeoutError) else str(error) or repr(error)
         self._failure = KeyRingError(f"The key ring in {self._repository} cannot be used: {reason}")
-        self._failed_at = self._now()
-        self._refresh_at = self._failed_at + _AFTER_FAILED_REFRESH
+        self._refresh_at = self._now() + _AFTER_FAILED_REFRESH
         self._logger.error("The key ring in {Repository} was not loaded", str(self._repository), exception=error)
 
     def _succeed(self, keys: KeySet, refresh_at: datetime) -> None:
-        self._failure = self._failed_at = None
+        self._failure = None
         expiration = keys.default.expiration_date
         self._refresh_at = min(refresh_at, expiration) if expiration > self._now() else refresh_at
         if keys != self._keys:

@@ -38,6 +38,7 @@ class LeaseKeeper:
         self._held.pop(lease, None)
 
     async def close(self) -> None:
+        """Renews no lease any more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

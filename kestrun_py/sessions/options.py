@@ -11,7 +11,7 @@ from kestrun_py.enums import to_enum
 from kestrun_py.errors import ArgumentError
 from kestrun_py.timespan import Duration, to_seconds
 
-__all__ = ["CacheFailurePolicy", "SessionAccess", "SessionLock", "SessionOptions"]
+__all__ = ["CacheFailurePolicy", "SessionAccess", "SessionLock", "SessionOptions", "session_cookie"]
 
 _MIN_LEASE: Final = 5.0
 _MAX_LEASE: Final = 30.0

@@ -28,7 +28,7 @@ class SessionScope:
     It does not refer to the request: a cycle would leave each request to the garbage collector.
     """
 
-    __slots__ = ("_ended", "_headers", "_session", "_set_cookie", "_starts", "_store", "read_only")
+    __slots__ = ("_ended", "_headers", "_read_only", "_session", "_set_cookie", "_starts", "_store")
 
     def __init__(self, store: SessionStore, headers: CIMultiDictProxy[str]) -> None:
         self._store = store
@@ -37,19 +37,25 @@ class SessionScope:
         self._set_cookie: str | None = None
         self._starts = False
         self._ended = False
-        self.read_only = False
+        self._read_only = False
 
     @property
     def session(self) -> Session:
         """The request's session. Getting it loads nothing."""
         if self._session is None:
-            load = partial(self._store.load, self.cookie(), read_only=self.read_only)
+            load = partial(self._store.load, self.cookie(), read_only=self._read_only)
             self._session = Session(
-                load, self._store.give_back, read_only=self.read_only, max_size=self._store.options.max_size
+                load, self._store.give_back, read_only=self._read_only, max_size=self._store.options.max_size
             )
             if self._ended:
                 self._session.close()
         return self._session
+
+    def make_read_only(self) -> None:
+        """From here on a write is an error; a session that nobody has asked for yet is read without its lock."""
+        self._read_only = True
+        if self._session is not None:
+            self._session.read_only = True
 
     @property
     def accessed(self) -> bool:

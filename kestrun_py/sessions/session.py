@@ -25,6 +25,7 @@ from kestrun_py.errors import (
     SessionNotLoadedError,
     SessionReadOnlyError,
     SessionTooLargeError,
+    SessionUnavailableError,
 )
 from kestrun_py.sessions import blob
 from kestrun_py.sessions.outcome import Origin
@@ -93,12 +94,12 @@ class Session:
         "_loading",
         "_lock",
         "_max_size",
-        "_read_only",
         "_state",
         "abandoned",
         "accessed",
         "changed",
         "emptied",
+        "read_only",
         "renewed",
     )
 
@@ -112,7 +113,7 @@ class Session:
     ) -> None:
         self._load = load
         self._give_back = give_back
-        self._read_only = read_only
+        self.read_only = read_only
         self._max_size = max_size
         self._state: SessionState | None = None
         self._loading = False
@@ -153,6 +154,9 @@ class Session:
                     self._give_back(state)
                 else:
                     self._state = state
+            except SessionUnavailableError:
+                self.accessed = True  # the answer will depend on it, whether the script has looked at it or not
+                raise
             finally:
                 self._loading = False
                 for waiting in self._loaders:
@@ -337,7 +341,7 @@ class Session:
         state.session_id = b""
 
     def _writable(self) -> SessionState:
-        if self._read_only:
+        if self.read_only:
             raise SessionReadOnlyError(
                 'This route was mapped with session_access="read_only", so it cannot write to the session.'
             )

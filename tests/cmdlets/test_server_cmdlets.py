@@ -171,9 +171,9 @@ class TestEndpoints:
             add_kr_listen_unix_socket("")
 
     def test_names_and_defaults(self) -> None:
-        parameters = inspect.signature(add_kr_endpoint).parameters
-        kestruns = "port ip_address host_name uri address_family cert_path cert_password self_signed_cert".split()
-        assert {*kestruns, "x509_certificate", "protocols"} <= set(parameters)
+        names = ["port", "ip_address", "host_name", "uri", "address_family", "cert_path", "cert_password"]
+        names += ["self_signed_cert", "x509_certificate", "protocols"]
+        assert {*names} <= {*inspect.signature(add_kr_endpoint).parameters}
 
 
 class TestOptionsAndConfiguration:

@@ -151,7 +151,7 @@ class RedisMonitor:
 
     def __init__(self, server: RedisServer) -> None:
         self._client = server.client()
-        self._monitor = self._client.monitor()
+        self._monitor: Any = self._client.monitor()  # type: ignore[no-untyped-call]
         self._monitor.__enter__()
 
     def commands(self) -> list[list[str]]:

@@ -241,6 +241,25 @@ async def test_stopped_between_load_and_commit(cache: SharedCache, nodes: Nodes)
     await until(lambda: cache.locks() == 0)
 
 
+async def test_stopped_under_load(cache: SharedCache, nodes: Nodes) -> None:
+    """More requests than a pool has connections go on asking, timeout after timeout."""
+    node = await nodes.start(cache, io_timeout=0.3)
+    cookies = [await node.login() for _ in range(100)]
+    cache.pause()
+
+    async def insist(cookie: str) -> None:
+        for _ in range(4):
+            (await node.get("/counter", cookie)).assert_refused(within=0.3 + LATE)
+
+    async with heartbeat():
+        await asyncio.gather(*(insist(cookie) for cookie in cookies))
+    cache.resume()
+    answer = await node.get("/read", cookies[0])
+    assert (answer.result, answer.cookie) == (1, None)
+    answers = await asyncio.gather(*(node.get("/counter", cookie) for cookie in cookies[1:21]))
+    assert [answer.result for answer in answers] == [2] * 20
+
+
 async def test_stopped_for_less_than_the_timeout(cache: SharedCache, nodes: Nodes) -> None:
     node = await nodes.start(cache, io_timeout=60)
     cookies = [await node.login() for _ in range(5)]

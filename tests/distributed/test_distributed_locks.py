@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+import uuid
 
 import pytest
 from aiohttp import ClientError
 from host_nodes import Node, Nodes, ProcessNode
 from host_support import until
+from redis_server import shared_cluster
 from shared_caches import SharedCache
 from shared_site import Answer, Visitor
 
@@ -141,6 +143,16 @@ async def test_a_long_request_keeps_its_lock(cache: SharedCache, nodes: Nodes) -
     await one.get("/let-go")
     assert (await holder).result == 2
     assert (await waiter).result == 3
+
+
+async def test_hosts_on_a_cluster(nodes: Nodes) -> None:
+    """Three nodes share the sessions, and one of them has the key ring."""
+    options = {"configuration": shared_cluster().configuration, "instance_name": f"{uuid.uuid4()}:"}
+    cache = ("add_distributed_redis_cache", options)
+    one, two = await nodes.start(cache, io_timeout=60), await nodes.start(cache, io_timeout=60)
+    cookies = await asyncio.gather(*(node.login() for node in (one, two) for _ in range(5)))
+    requests = [node.get("/counter", cookie) for cookie in cookies for node in (one, two) for _ in range(3)]
+    assert sorted(answer.result for answer in await asyncio.gather(*requests)) == sorted([*range(2, 8)] * 10)
 
 
 # Processes

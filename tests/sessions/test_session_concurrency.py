@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 import time
 from collections.abc import Callable
@@ -11,9 +12,10 @@ from typing import Any
 import pytest
 from session_support import Answer, RecordingCache, Script, Site, Sites, as_async_def, as_def, until
 
+from cmdlets import get_kr_session_int32, get_kr_session_string, set_kr_session_int32, write_kr_json_response
 from kestrun_py.context import KestrunContext
 from kestrun_py.errors import SessionNotLoadedError
-from kestrun_py.sessions import Session
+from kestrun_py.sessions import Session, SessionStore
 
 JSON = '{"result":'
 
@@ -110,8 +112,6 @@ async def test_waiting_is_fair(sites: Sites) -> None:
 
 def in_line(site: Site) -> int:
     """How many requests wait in this process for a session."""
-    from kestrun_py.sessions import SessionStore
-
     store = site.host.services.require(SessionStore)
     return sum(len(queue) for queue in store._queues._waiting.values())
 
@@ -206,12 +206,16 @@ async def test_who_waited_for_a_session_that_ended_begins_anew(sites: Sites) -> 
 
 
 async def test_a_hot_session_does_not_delay_another(sites: Sites) -> None:
-    gate = Gate(is_async=True, work=READ)
-    site = await sites.serve({"/hold": gate.script, "/bump": as_async_def(bump)})
+    """The 99th percentile of another session's requests; whatever else the machine does gets five chances to rest."""
+    gates: list[Gate] = []
+
+    async def hold(context: KestrunContext) -> None:
+        await gates[-1].script(context)
+
+    site = await sites.serve({"/hold": hold, "/bump": as_async_def(bump)})
     hot, other = (await site.get("/bump")).cookie, (await site.get("/bump")).cookie
 
     async def slowest() -> float:
-        """The 99th percentile of the seconds that another session's request takes."""
         took = []
         for _ in range(100):
             began = time.perf_counter()
@@ -219,16 +223,21 @@ async def test_a_hot_session_does_not_delay_another(sites: Sites) -> None:
             took.append(time.perf_counter() - began)
         return sorted(took)[98]
 
-    await slowest()
-    idle = await slowest()
-    holder = asyncio.create_task(site.get("/hold", hot))
-    await until(gate.entered.is_set)
-    waiting = [asyncio.create_task(site.get("/bump", hot)) for _ in range(64)]
-    await until(lambda: in_line(site) == 64)
-    busy = min([await slowest() for _ in range(3)])
-    gate.opened.set()
-    results(await asyncio.gather(holder, *waiting))
-    assert busy < 10 * idle
+    measured = []
+    for _ in range(5):
+        gates.append(Gate(is_async=True, work=READ))
+        idle = await slowest()
+        requests = [asyncio.create_task(site.get("/hold", hot))]
+        await until(gates[-1].entered.is_set)
+        requests += [asyncio.create_task(site.get("/bump", hot)) for _ in range(64)]
+        await until(lambda: in_line(site) == 64)
+        busy = await slowest()
+        gates[-1].opened.set()
+        results(await asyncio.gather(*requests))
+        measured.append(busy / idle)
+        if busy < 10 * idle:
+            return
+    pytest.fail(f"the 99th percentile grew by the factors {measured}")
 
 
 def indirectly(name: str) -> Script:
@@ -378,8 +387,6 @@ async def test_users_never_see_each_other(sites: Sites, way: str) -> None:
         if way == "to_thread":
             return await asyncio.to_thread(work)
         if way == "executor":
-            import contextvars
-
             return await loop.run_in_executor(None, contextvars.copy_context().run, work)
         if way == "thread":
             found: list[Any] = []
@@ -395,8 +402,6 @@ async def test_users_never_see_each_other(sites: Sites, way: str) -> None:
         return await asyncio.create_task(run()) if way == "task" else (await asyncio.gather(run(), run()))[0]
 
     async def who(context: KestrunContext) -> None:
-        from cmdlets import get_kr_session_string, write_kr_json_response
-
         get_kr_session_string("user")
         seen = [await in_another(lambda: get_kr_session_string("user")) for _ in range(5)]
         write_kr_json_response({"result": sorted(set(seen))}, compress=True)
@@ -412,8 +417,6 @@ async def test_users_never_see_each_other(sites: Sites, way: str) -> None:
 
 
 async def test_def_scripts_of_two_users_never_see_each_other(sites: Sites) -> None:
-    from cmdlets import get_kr_session_string, write_kr_json_response
-
     def who() -> None:
         first = get_kr_session_string("user")
         found: list[str | None] = []
@@ -505,7 +508,7 @@ async def test_a_timeout_around_a_lazy_load(sites: Sites) -> None:
         while True:
             tries += 1
             try:
-                async with asyncio.timeout(0.02):
+                async with asyncio.timeout(0.02):  # noqa: ASYNC100 - the helper waits without `await`
                     context.session.get("a")
                     break
             except TimeoutError:
@@ -527,7 +530,7 @@ async def test_a_timeout_around_a_lazy_load(sites: Sites) -> None:
 async def test_a_timeout_while_the_cache_answers(sites: Sites, operation: str) -> None:
     async def script(context: KestrunContext) -> None:
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.02):
+            async with asyncio.timeout(0.02):  # noqa: ASYNC100 - the helper waits without `await`
                 context.session.get("a")
         gates.clear()
         context.response.write_json({"result": context.session.get_int32("counter")}, compress=True)
@@ -548,8 +551,6 @@ async def test_a_timeout_while_the_cache_answers(sites: Sites, operation: str) -
 
 @pytest.mark.parametrize("way", ["thread", "task", "to_thread"])
 async def test_who_writes_after_the_request_is_told(sites: Sites, way: str) -> None:
-    from cmdlets import get_kr_session_int32, set_kr_session_int32
-
     go_on = threading.Event()
     told: list[BaseException] = []
     kept: list[Any] = []
@@ -677,7 +678,9 @@ async def test_a_thread_that_waits_for_a_session_when_its_client_leaves(sites: S
 @pytest.mark.parametrize("operation", ["store", "commit"])
 async def test_a_client_that_leaves_during_the_commit(sites: Sites, operation: str) -> None:
     cache = RecordingCache()
-    site = await sites.serve({"/bump": as_async_def(bump), "/clear": as_async_def(Session.clear)}, cache=cache, cancels=True)
+    site = await sites.serve(
+        {"/bump": as_async_def(bump), "/clear": as_async_def(Session.clear)}, cache=cache, cancels=True
+    )
     cookie = (await site.get("/bump")).cookie if operation == "commit" else None
     cache.closed_gates[operation] = asyncio.Event()
     calls = len(cache.calls)
@@ -711,8 +714,6 @@ async def test_a_real_server_commits_for_a_client_that_left(sites: Sites) -> Non
 
 @pytest.mark.parametrize("kind", ["def", "async def"])
 async def test_helpers_in_threads_that_a_script_starts(sites: Sites, kind: str) -> None:
-    from cmdlets import get_kr_session_int32, set_kr_session_int32
-
     def in_thread(number: int) -> None:
         assert get_kr_session_int32("counter") == 1
         set_kr_session_int32(f"thread{number}", number)
@@ -732,8 +733,6 @@ async def test_helpers_in_threads_that_a_script_starts(sites: Sites, kind: str) 
 
 @pytest.mark.parametrize("kind", ["def", "async def"])
 async def test_a_thread_that_loads_first_says_how(sites: Sites, kind: str) -> None:
-    from cmdlets import get_kr_session_int32
-
     told: list[BaseException] = []
 
     def first() -> None:

@@ -69,9 +69,7 @@ async def test_a_cache_that_cannot_be_read(sites: Sites, script: Any, path: str)
     cookie = await site.login("/bump")
     site.cache.break_down(DOWN)
     answer = await site.get(path, cookie)
-    assert answer.status == 503
-    assert answer.headers["Retry-After"] == "1"
-    assert answer.set_cookie == []
+    assert_unavailable(answer)
     assert answer.calls == ["get" if path == "/ro" else "lock"]
     assert "The session could not be read: the server is gone" in site.log.texts(LogLevel.ERROR)[-1]
     assert (await site.get("/hello", cookie)).status == 200
@@ -478,8 +476,10 @@ async def test_a_key_ring_that_cannot_be_read(sites: Sites, tmp_path: Path) -> N
     assert (await two.get("/hello", cookie)).status == 200
     assert (await two.get("/get")).status == 200
     folder.joinpath("bad.xml").unlink()
-    deadline = time.monotonic() + 30
-    while (answer := await two.get("/bump", cookie)).status == 503 and time.monotonic() < deadline:
+    for _ in range(100):  # the ring is asked again at the first call after a second
+        answer = await two.get("/bump", cookie)
+        if answer.status == 200:
+            break
         await asyncio.sleep(0.1)
     assert answer.text == '{"result":2}'
 
@@ -499,4 +499,3 @@ async def test_a_session_that_a_script_uses_by_a_function(sites: Sites) -> None:
     assert_unavailable(await site.get("/hidden", cookie))
     site.cache.repair()
     assert (await site.get("/hidden", cookie)).text == '{"result":2}'
-

@@ -15,7 +15,7 @@ from session_support import COOKIE, Clock, RecordingCache, Script, Site, Sites, 
 
 from kestrun_py import KestrunHost
 from kestrun_py.context import KestrunContext, current_context
-from kestrun_py.errors import SessionNotConfiguredError
+from kestrun_py.errors import SessionNotConfiguredError, SessionReadOnlyError
 from kestrun_py.logging import LogLevel
 from kestrun_py.sessions import Session, store
 
@@ -88,9 +88,7 @@ def assert_new_cookie(answer: Any) -> None:
 
 
 def assert_expired_cookie(answer: Any) -> None:
-    assert answer.set_cookie == [
-        f"{COOKIE}=; expires=Thu, 01 Jan 1970 00:00:00 GMT; path=/; samesite=lax; httponly"
-    ]
+    assert answer.set_cookie == [f"{COOKIE}=; expires=Thu, 01 Jan 1970 00:00:00 GMT; path=/; samesite=lax; httponly"]
     assert not NO_CACHE.keys() & answer.headers.keys()
 
 
@@ -519,6 +517,29 @@ async def test_a_read_only_route_cannot_write(sites: Sites, script: Any, write: 
     assert (await site.get("/get", cookie)).text == '{"result":"blue"}'
 
 
+@pytest.mark.parametrize("loads", [True, False])
+async def test_a_read_only_route_behind_middleware_that_writes(sites: Sites, loads: bool) -> None:
+    @web.middleware
+    async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
+        session = current_context().session
+        if loads:
+            await session.load()
+            session.set_string("color", "red")
+        return await handler(request)
+
+    def write(session: Session) -> str:
+        with pytest.raises(SessionReadOnlyError):
+            session.set_string("color", "green")
+        return session.get_string("color") or ""
+
+    site = await sites.serve(
+        {**routes(as_async_def), "ro:/write": as_async_def(write)}, configure=lambda host: host.use(count)
+    )
+    answer = await site.get("/write", await site.login())
+    assert answer.text == f'{{"result":"{"red" if loads else "blue"}"}}'
+    assert answer.calls == ["lock", "commit" if loads else "release"]
+
+
 async def test_a_read_only_route_takes_no_lock(sites: Sites, script: Any) -> None:
     site = await sites.serve(
         {**routes(script), "ro:/read": script(lambda session: [session.get_string("color"), session.id])}
@@ -537,7 +558,9 @@ async def test_a_read_only_route_takes_no_lock(sites: Sites, script: Any) -> Non
 
 
 async def test_reading_keeps_a_session_alive(sites: Sites, script: Any, clock: Clock) -> None:
-    site = await sites.serve({**routes(script), "ro:/ro": script(Session.is_available.fget)}, cache=RecordingCache(clock=clock))
+    site = await sites.serve(
+        {**routes(script), "ro:/ro": script(Session.is_available.fget)}, cache=RecordingCache(clock=clock)
+    )
     cookie = await site.login()
     for path in ("/get", "/ro", "/missing"):
         clock.advance(1100)
@@ -560,9 +583,7 @@ async def test_a_short_idle_time(sites: Sites, script: Any) -> None:
 
 def all_expired(site: Site) -> bool:
     now = site.cache._clock()
-    return all(
-        site.cache._expired(key, record, now) for shard in site.cache._shards for key, record in shard.items()
-    )
+    return all(site.cache._expired(key, record, now) for shard in site.cache._shards for key, record in shard.items())
 
 
 async def test_an_absolute_time_is_never_extended(sites: Sites, script: Any, clock: Clock) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -337,7 +338,7 @@ def test_a_read_only_session(write: Callable[[Session], None]) -> None:
     with pytest.raises(SessionReadOnlyError, match="session_access"):
         write(session)
     assert session.get("a") == b"1"
-    assert not (session.changed or session.emptied or session.renewed or session.abandoned)
+    assert not any((session.changed, session.emptied, session.renewed, session.abandoned))
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
@@ -347,7 +348,7 @@ def test_a_session_that_was_stored(write: Callable[[Session], None]) -> None:
     with pytest.raises(SessionClosedError, match="stored when the response started"):
         write(session)
     assert session.get("a") == b"1"
-    assert not (session.changed or session.emptied or session.renewed or session.abandoned)
+    assert not any((session.changed, session.emptied, session.renewed, session.abandoned))
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
@@ -450,8 +451,18 @@ def test_keys_are_listed_while_threads_write() -> None:
     run_in_threads(work, 4)
 
 
+@pytest.fixture
+def _busy_threads() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.usefixtures("_busy_threads")
 def test_a_write_is_stored_or_refused() -> None:
-    for _ in range(30):
+    for _ in range(200):
         session = loaded()
         refused = []
         began = threading.Barrier(2)
@@ -473,6 +484,30 @@ def test_a_write_is_stored_or_refused() -> None:
         thread.join()
         assert state.values == stored
         assert len(stored) + len(refused) == 100
+
+
+def test_closing_waits_for_a_write_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = loaded()
+    entry_size = blob.entry_size
+    inside, go_on = threading.Event(), threading.Event()
+
+    def slow_entry_size(key: str, value: bytes) -> int:
+        inside.set()
+        assert go_on.wait(30)
+        return entry_size(key, value)
+
+    monkeypatch.setattr(blob, "entry_size", slow_entry_size)
+    writer = threading.Thread(target=session.set, args=("a", b"1"))
+    closer = threading.Thread(target=session.close)
+    writer.start()
+    assert inside.wait(30)
+    closer.start()
+    closer.join(0.05)
+    assert closer.is_alive()
+    go_on.set()
+    writer.join()
+    closer.join()
+    assert session.get("a") == b"1"
 
 
 def run_in_threads(work: Callable[[int], None], count: int) -> None:

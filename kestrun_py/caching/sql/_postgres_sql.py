@@ -139,10 +139,19 @@ lease AS ({_HELD}
     DELETE FROM {{table}} AS e USING given, lease WHERE e."Id" = given.id RETURNING 1
 ){_OUTCOME}"""
 
+# What a lease longer than the window has added to the entry's time is taken off.
 _RELEASE: Final = f"""
-WITH given AS MATERIALIZED (SELECT CAST(? AS text) AS lease_id, CAST(? AS bytea) AS token, {_QUICK})
-UPDATE {{table}} AS l SET "ExpiresAtTime" = clock_timestamp() - interval '1 second' FROM given
-WHERE l."Id" = given.lease_id AND l."Value" = given.token"""
+WITH given AS MATERIALIZED (
+    SELECT CAST(? AS text) AS id, CAST(? AS text) AS lease_id, CAST(? AS bytea) AS token,
+        clock_timestamp() AS now, {_QUICK}
+), lease AS (
+    UPDATE {{table}} AS l SET "ExpiresAtTime" = given.now - interval '1 second' FROM given
+    WHERE l."Id" = given.lease_id AND l."Value" = given.token
+    RETURNING 1
+)
+UPDATE {{table}} AS e SET "ExpiresAtTime" = given.now + interval '1 second' * e."SlidingExpirationInSeconds"
+FROM given, lease WHERE e."Id" = given.id
+    AND e."ExpiresAtTime" > given.now + interval '1 second' * e."SlidingExpirationInSeconds\""""
 
 _CLAIM: Final = """
 WITH claimed AS (

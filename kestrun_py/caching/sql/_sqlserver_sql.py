@@ -153,10 +153,16 @@ _COMMIT_REMOVAL: Final = f"""\
 DELETE FROM {{table}} WHERE [Id] = @Id AND @Held = 1;
 {_OUTCOME}"""
 
+# What a lease longer than the window has added to the entry's time is taken off, while the lease is still held.
 _RELEASE: Final = f"""\
+DECLARE @Id NVARCHAR(449) = ?;
 DECLARE @LeaseId NVARCHAR(449) = ?;
 DECLARE @Token VARBINARY(64) = ?;
 {_NOW}
+UPDATE {{table}} SET [ExpiresAtTime] = DATEADD(SECOND, [SlidingExpirationInSeconds], @Now)
+WHERE [Id] = @Id AND [ExpiresAtTime] > DATEADD(SECOND, [SlidingExpirationInSeconds], @Now)
+    AND EXISTS (SELECT 1 FROM {{table}} AS l
+        WHERE l.[Id] = @LeaseId AND l.[Value] = @Token AND l.[ExpiresAtTime] >= @Now);
 UPDATE {{table}} SET [ExpiresAtTime] = DATEADD(SECOND, -1, @Now)
 WHERE [Id] = @LeaseId AND [Value] = @Token;"""
 

@@ -149,7 +149,7 @@ class SqlCache(DistributedCache):
             return Busy.BUSY if present else None
 
         def give_back(link: Link) -> None:
-            link.query(self._statements.release, lease_id, secret)
+            link.query(self._statements.release, key, lease_id, secret)
 
         try:
             # The last of many attempts comes with hardly any time; cut short, it would cost its connection.
@@ -199,7 +199,7 @@ class SqlCache(DistributedCache):
 
     async def release(self, lease: Lease, *, timeout: float = DEFAULT_TIMEOUT) -> None:
         await self._database.query(
-            self._statements.release, _lease_id(lease.key), lease.token.encode("ascii"), timeout=timeout
+            self._statements.release, lease.key, _lease_id(lease.key), lease.token.encode("ascii"), timeout=timeout
         )
 
     def _expiration(self, expiration: Expiration) -> tuple[int, str]:

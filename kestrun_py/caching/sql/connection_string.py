@@ -243,6 +243,7 @@ class Keywords:
             self._values[known[key]] = value
 
     def text(self, keyword: str, default: str = "") -> str:
+        """The text of a keyword."""
         return self._values.get(keyword, default)
 
     def flag(self, keyword: str, *, true: Iterable[str] = (), default: bool = False) -> bool:
@@ -258,6 +259,7 @@ class Keywords:
         raise ArgumentError(f"The connection string's '{keyword}' is true or false (yes or no), not '{value}'.")
 
     def number(self, keyword: str, default: int, *, least: int = 0, most: int = 2**31 - 1) -> int:
+        """An integer from `least` to `most`."""
         value = self._values.get(keyword)
         if value is None:
             return default

@@ -68,6 +68,7 @@ class Database:
         return database
 
     async def close(self) -> None:
+        """Closes the connections."""
         await self.pool.close()
 
     async def run(

@@ -64,7 +64,7 @@ class Statements:
         commit: (key, lease id, token, mark, value, sliding seconds or 0, absolute time)
             -> [held, stored, the lease's value before, present before]. The mark stays in the lease row.
         commit_removal: (key, lease id, token, mark) -> as `commit`.
-        release: (lease id, token).
+        release: (key, lease id, token). The entry expires as if it had not been held.
         claim: (lease id, token, milliseconds) -> [claimed]. Takes a lease that has no entry.
         purge: () -> [removed]. Removes at most 1,000 expired rows and passes over locked ones.
         table_exists: (schema, table) -> [number].

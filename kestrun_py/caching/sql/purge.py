@@ -40,6 +40,7 @@ class ExpiredItemsPurge:
             self._task = asyncio.get_running_loop().create_task(self._repeat())
 
     async def close(self) -> None:
+        """Stops it."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

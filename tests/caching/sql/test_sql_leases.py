@@ -305,3 +305,15 @@ async def test_a_lease_survives_a_crash_of_nothing_but_its_connection(server: Po
         assert await cache.renew(lease, lease_time=30, timeout=10)
         await cache.commit(lease, b"2", Expiration(60))
         assert await cache.get("key") == b"2"
+
+
+async def test_a_released_entry_expires_as_if_it_had_not_been_held(cache: SqlCache, rows: Rows) -> None:
+    await cache.set("key", b"1", sliding_expiration=60)
+    lease = await take(cache, "key", lease_time=600)
+    assert rows.expires_in("key") == pytest.approx(600, abs=5)
+    await cache.release(lease)
+    assert rows.expires_in("key") == pytest.approx(60, abs=5)
+    # What was lost cannot be released: the entry belongs to somebody else.
+    await take(cache, "key", lease_time=600)
+    await cache.release(lease)
+    assert rows.expires_in("key") == pytest.approx(600, abs=5)
