@@ -14,7 +14,7 @@ from aiohttp.typedefs import Middleware
 
 from kestrun_py.caching import DistributedCache
 from kestrun_py.data_protection import CookieProtector, KeyRing
-from kestrun_py.errors import CacheError, DataProtectionError
+from kestrun_py.errors import DataProtectionError
 from kestrun_py.logging import Logger
 from kestrun_py.pipeline import commit_stream, compose, entry_middleware
 from kestrun_py.routing import RouteTable
@@ -79,9 +79,10 @@ def build_application(
                 greeting.cancel()
                 with suppress(asyncio.CancelledError):
                     await greeting
-            await _close(services)
-            if key_cache is not None:
-                await key_cache.close()
+            # in the order in which one needs the other
+            for service in (services.get(SessionStore), services.get(KeyRing), cache, key_cache):
+                if service is not None:
+                    await _close(service, logger)
             pool.close()
 
     app.on_response_prepare.append(prepare)
@@ -96,7 +97,7 @@ async def _greet(cache: DistributedCache, ring: KeyRing | None, logger: Logger) 
     """
     try:
         status = await cache.ping(timeout=_PING_TIMEOUT)
-    except CacheError as error:
+    except Exception as error:
         logger.warning("The {Cache} cache does not answer: {Error}", cache.name, error)
     else:
         logger.information(
@@ -113,11 +114,12 @@ async def _greet(cache: DistributedCache, ring: KeyRing | None, logger: Logger) 
             await ring.load()
 
 
-async def _close(services: ServiceRegistry) -> None:
-    """Closes what holds connections, in the order in which one needs the other."""
-    for service in (services.get(SessionStore), services.get(KeyRing), services.get(DistributedCache)):
-        if service is not None:
-            await service.close()
+async def _close(service: SessionStore | KeyRing | DistributedCache, logger: Logger) -> None:
+    """Closes a service; one that fails keeps the others from nothing."""
+    try:
+        await service.close()
+    except Exception as error:
+        logger.error("The {Service} could not be closed.", type(service).__name__, exception=error)
 
 
 def add_session_services(services: ServiceRegistry, options: SessionOptions, ring: KeyRing, logger: Logger) -> None:

@@ -17,42 +17,28 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from kestrun_py._threads import inherit_context
-from kestrun_py.application import add_session_services, build_application
+from kestrun_py.application import build_application
 from kestrun_py.caching import DistributedCache
-from kestrun_py.caching.memory import MemoryCache
-from kestrun_py.caching.redis import RedisCache
-from kestrun_py.caching.sql import PostgresDialect, SqlCache, SqlDialect, SqlServerDialect
 from kestrun_py.context import active_context
-from kestrun_py.cookies import CookieBuilder
-from kestrun_py.data_protection import FileXmlRepository, KeyRing, XmlRepository, open_default_repository
 from kestrun_py.endpoints import Endpoint, resolve_endpoints
 from kestrun_py.enums import enum_text, to_enum
 from kestrun_py.errors import ArgumentError, InvalidOperationError, ServerStartError
+from kestrun_py.host_services import ServiceVerbs
 from kestrun_py.logging import Logger, LogLevel, default_logger
-from kestrun_py.pipeline import RouteHandler, session_middleware
+from kestrun_py.pipeline import RouteHandler
 from kestrun_py.routing import DuplicateAction, HttpVerb, RouteTable, to_verbs
 from kestrun_py.runspaces import RunspacePool
 from kestrun_py.scripts import Script
 from kestrun_py.server import Server
 from kestrun_py.services import ServiceRegistry
-from kestrun_py.sessions import SessionAccess, SessionOptions, SessionStore
+from kestrun_py.sessions import SessionAccess, SessionOptions
 from kestrun_py.templates import PathTemplate
-from kestrun_py.timespan import Duration
 from kestrun_py.workers import current_worker
 
 __all__ = ["KestrunHost"]
 
-_SECOND_CACHE = (
-    "A distributed cache implementation is already registered ({}). Only one distributed cache can be registered "
-    "per host."
-)
-_SECOND_SESSION = (
-    "Session services are already registered (with the cookie '{}'). Only one session configuration can be registered "
-    "per host."
-)
 
-
-class KestrunHost:
+class KestrunHost(ServiceVerbs):
     """A web host in the making, and then running.
 
     Args:
@@ -76,15 +62,12 @@ class KestrunHost:
         self.environment = _environment(environment)
         self.services = ServiceRegistry(self.logger)
         self.services.add(KestrunHost, self)
+        super().__init__()
         self._endpoints: list[Endpoint] = []
         self._middleware: list[Callable[[], Middleware]] = []
         self._routes = RouteTable()
         self._pool = RunspacePool()
         self._server_header = True
-        self._memory_allowed = True
-        self._application_name = "kestrun"
-        self._key_repository: XmlRepository | None = None
-        self._key_cache: RedisCache | None = None
         self._configured = False
         self._app: web.Application | None = None
         self._server: Server | None = None
@@ -158,200 +141,6 @@ class KestrunHost:
         if getattr(middleware, "__middleware_version__", None) != 1:
             raise ArgumentError(f"use takes an aiohttp middleware: put @aiohttp.web.middleware before {name}.")
         self._queue(name, lambda: middleware)
-        return self
-
-    # Caches and sessions
-
-    def add_distributed_memory_cache(self, **options: Any) -> Self:
-        """Keeps sessions and cache entries in this process; what `add_session` does by itself.
-
-        Takes the arguments of `MemoryCache`: ``size_limit``, ``compaction``, ``scan_interval``.
-        """
-        return self._add_cache(lambda: MemoryCache(logger=self.logger, **options), "add_distributed_memory_cache")
-
-    def add_distributed_redis_cache(
-        self, configuration: str | None = None, *, configuration_options: object = None, instance_name: str = ""
-    ) -> Self:
-        """Keeps sessions and cache entries in Redis, as ASP.NET Core's ``AddStackExchangeRedisCache``.
-
-        Args:
-            configuration: StackExchange.Redis text (``host:port,password=...,ssl=true``) or a redis:// URL.
-            configuration_options: Instead, the options as an object's attributes (`RedisOptions`).
-            instance_name: What every key begins with in Redis.
-
-        Raises:
-            InvalidOperationError: There is a cache already, or the host is configured.
-            ArgumentError: An option is missing, unknown or malformed.
-        """
-        if (configuration is None) == (configuration_options is None):
-            raise ArgumentError("add_distributed_redis_cache takes either configuration or configuration_options.")
-        options = configuration_options if configuration is None else configuration
-        return self._add_cache(
-            lambda: RedisCache(options, instance_name=instance_name, logger=self.logger), "add_distributed_redis_cache"
-        )
-
-    def add_distributed_sqlserver_cache(
-        self,
-        connection_string: str,
-        *,
-        schema_name: str,
-        table_name: str,
-        expired_items_deletion_interval: Duration = 1800,
-        default_sliding_expiration: Duration = 1200,
-    ) -> Self:
-        """Keeps sessions and cache entries in a table of SQL Server, as ``AddDistributedSqlServerCache``.
-
-        ``kestrun cache create-table`` makes the table.
-
-        Args:
-            connection_string: An ADO.NET or an ODBC connection string.
-            schema_name: The schema of the table.
-            table_name: The table.
-            expired_items_deletion_interval: How often expired entries are removed; at least 5 minutes.
-            default_sliding_expiration: The sliding window of an entry that is stored without any expiration.
-
-        Raises:
-            InvalidOperationError: There is a cache already, or the host is configured.
-            ArgumentError: The connection string, a name or a time is not usable.
-            CacheError: There is no ODBC driver.
-        """
-        return self._add_sql_cache(
-            "add_distributed_sqlserver_cache",
-            SqlServerDialect(),
-            connection_string,
-            schema_name,
-            table_name,
-            expired_items_deletion_interval,
-            default_sliding_expiration,
-        )
-
-    def add_distributed_postgres_cache(
-        self,
-        connection_string: str,
-        *,
-        schema_name: str = "public",
-        table_name: str = "Sessions",
-        expired_items_deletion_interval: Duration = 1800,
-        default_sliding_expiration: Duration = 1200,
-    ) -> Self:
-        """Keeps sessions and cache entries in a table of PostgreSQL, over its ODBC driver.
-
-        Args:
-            connection_string: Npgsql's form (``Host=...;Database=...``), a postgresql:// URL or an ODBC string.
-            schema_name: The schema of the table.
-            table_name: The table.
-            expired_items_deletion_interval: How often expired entries are removed; at least 5 minutes.
-            default_sliding_expiration: The sliding window of an entry that is stored without any expiration.
-
-        Raises:
-            InvalidOperationError: There is a cache already, or the host is configured.
-            ArgumentError: The connection string, a name or a time is not usable.
-            CacheError: There is no ODBC driver.
-        """
-        return self._add_sql_cache(
-            "add_distributed_postgres_cache",
-            PostgresDialect(),
-            connection_string,
-            schema_name,
-            table_name,
-            expired_items_deletion_interval,
-            default_sliding_expiration,
-        )
-
-    def _add_sql_cache(
-        self,
-        verb: str,
-        dialect: SqlDialect,
-        connection_string: str,
-        schema_name: str,
-        table_name: str,
-        expired_items_deletion_interval: Duration,
-        default_sliding_expiration: Duration,
-    ) -> Self:
-        return self._add_cache(
-            lambda: SqlCache(
-                connection_string,
-                schema_name=schema_name,
-                table_name=table_name,
-                dialect=dialect,
-                expired_items_deletion_interval=expired_items_deletion_interval,
-                default_sliding_expiration=default_sliding_expiration,
-                logger=self.logger,
-            ),
-            verb,
-        )
-
-    def _add_cache(self, make: Callable[[], DistributedCache], verb: str) -> Self:
-        self._check_open(verb)
-        registered = self.services.get(DistributedCache)
-        if registered is not None:
-            raise InvalidOperationError(_SECOND_CACHE.format(f"the {registered.name} cache"))
-        self.services.add(DistributedCache, make())
-        return self
-
-    def add_session(
-        self,
-        options: SessionOptions | None = None,
-        *,
-        no_distributed_memory_cache: bool = False,
-        **settings: Any,
-    ) -> Self:
-        """Adds sessions: their services, and the session middleware at this place of the queue.
-
-        Without another cache they are kept in memory.
-
-        Args:
-            options: Ready options.
-            no_distributed_memory_cache: Do not fall back to a memory cache: a cache must be added.
-            settings: Instead of `options`, the arguments of `SessionOptions.of`: ``cookie``, ``idle_timeout``,
-                ``io_timeout``, ``absolute_timeout``, ``lock``, ``on_cache_failure``, ``max_size``.
-
-        Raises:
-            InvalidOperationError: Sessions were added already, or the host is configured.
-            ArgumentError: An option out of its range, or a cookie that browsers would refuse.
-        """
-        self._check_open("add_session")
-        registered = self.services.get(SessionOptions)
-        if registered is not None:
-            raise InvalidOperationError(_SECOND_SESSION.format(registered.cookie.name))
-        if options is not None and settings:
-            raise ArgumentError(f"add_session takes options or {', '.join(settings)}, not both.")
-        self.services.add(SessionOptions, SessionOptions.of(**settings) if options is None else options)
-        self._memory_allowed = not no_distributed_memory_cache
-        self._queue("session", lambda: session_middleware(self.services.require(SessionStore), self.logger))
-        return self
-
-    def new_cookie_builder(self, **attributes: Any) -> CookieBuilder:
-        """Makes a cookie's description from the attributes of `CookieBuilder`, as ``New-KrCookieBuilder``."""
-        return CookieBuilder(**attributes)
-
-    def add_data_protection(
-        self,
-        *,
-        application_name: str | None = None,
-        folder: str | os.PathLike[str] | None = None,
-        redis: object = None,
-    ) -> Self:
-        """Settles how session cookies are protected.
-
-        Left alone, the application name is ``kestrun``, and the key ring is kept where the sessions are; for the
-        memory cache that is the user's data directory.
-
-        Args:
-            application_name: Hosts understand each other's cookies if they share the name and the key ring.
-            folder: Where to keep the key ring.
-            redis: Instead, the Redis server to keep it in, as `add_distributed_redis_cache` takes it.
-        """
-        self._check_open("add_data_protection")
-        if application_name is not None:
-            self._application_name = application_name
-        if folder is not None and redis is not None:
-            raise ArgumentError("The key ring is kept in a folder or in redis; give one of them.")
-        if redis is not None:
-            self._key_cache = RedisCache(redis, logger=self.logger)
-            self._key_repository = self._key_cache.key_repository()
-        if folder is not None:
-            self._key_repository = FileXmlRepository(folder)
         return self
 
     # Routes
@@ -439,26 +228,10 @@ class KestrunHost:
             self.add_endpoint()
         options = self.services.get(SessionOptions)
         if options is not None:
-            self._build_sessions(options)
+            self._build_sessions(options, self._endpoints)
         self._configured = True
         self.logger.debug("Host {Name} configured", self.name)
         return self
-
-    def _build_sessions(self, options: SessionOptions) -> None:
-        if self.services.get(DistributedCache) is None:
-            if not self._memory_allowed:
-                raise InvalidOperationError(
-                    "Sessions need a distributed cache: call add_distributed_redis_cache or another "
-                    "add_distributed_..._cache, or leave out no_distributed_memory_cache."
-                )
-            self.add_distributed_memory_cache()
-        with_tls = [endpoint.certificate is not None for endpoint in self._endpoints]
-        for warning in options.cookie.validate(serves_http=not all(with_tls), serves_https=any(with_tls)):
-            self.logger.warning("{Warning}", warning)
-        cache = self.services.require(DistributedCache)
-        repository = self._key_repository or cache.key_repository() or open_default_repository(self.logger)
-        ring = KeyRing(repository, application_name=self._application_name, logger=self.logger)
-        add_session_services(self.services, options, ring, self.logger)
 
     def _queue(self, name: str, make: Callable[[], Middleware]) -> None:
         self._middleware.append(make)

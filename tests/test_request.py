@@ -290,6 +290,9 @@ class TestSize:
         sent = b"x" * 8_000_000
         assert await reader.read(lambda request: len(request.read_text()), data=sent) == len(sent)
 
+    async def test_a_client_may_ask_before_it_sends(self, reader: Reader) -> None:
+        assert await reader.read(lambda request: request.read_text(), data=b"x", expect100=True) == "x"
+
     async def test_a_body_beyond_the_limit_gets_413(self, reader: Reader) -> None:
         sent = b"x" * 30_000_001
         assert await reader.read(lambda request: len(request.read_text()), data=sent) == 413

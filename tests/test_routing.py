@@ -108,6 +108,7 @@ class TestPaths:
             ("/show/%C3%A9", '{"name":"é"}'),
             ("/show/a%2Fb", '{"name":"a%2Fb"}'),  # an escaped slash is no separator, and stays escaped
             ("/show/100%25", '{"name":"100%"}'),
+            ("/show/%FF", '{"name":"%FF"}'),  # what is no UTF-8 stays escaped
         ],
     )
     async def test_values_are_unescaped(self, path: str, values: str, aiohttp_client: AiohttpClient) -> None:

@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from host_support import until
@@ -156,6 +157,26 @@ async def test_a_script_can_wait_and_its_thread_cannot_afterwards(pool: Runspace
     assert await pool.run(lambda: wait(asyncio.sleep(0, "slept"))) == "slept"
     assert await pool.run(can_wait) is True
     assert not can_wait()
+
+
+async def test_a_thread_that_waits_for_the_loop_does_not_count() -> None:
+    pool = RunspacePool()
+    pool.resize(1)
+    pool.start()
+    events = [asyncio.Event() for _ in range(5)]
+    waiting = [asyncio.create_task(pool.run(partial(wait, event.wait()))) for event in events]
+    loop = asyncio.get_running_loop()
+    for event in events:  # each is set by a script that could not run if those that wait kept the only place
+        await pool.run(partial(loop.call_soon_threadsafe, event.set))
+    assert await asyncio.gather(*waiting) == [True] * 5
+    await until(lambda: len(pool._threads) == 1)
+    gauge = Gauge()
+    jobs = [asyncio.create_task(pool.run(gauge.enter)) for _ in range(4)]
+    await until(lambda: gauge.inside == 1)
+    gauge.gate.set()
+    await asyncio.gather(*jobs)
+    assert gauge.most == 1
+    pool.close()
 
 
 async def test_a_caller_that_gives_up_leaves_the_pool_in_order(pool: RunspacePool) -> None:

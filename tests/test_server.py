@@ -22,7 +22,7 @@ from sample_process import Running, free_port, is_free
 
 from kestrun_py import KestrunHost
 from kestrun_py import server as server_module
-from kestrun_py.caching import DistributedCache
+from kestrun_py.caching import CacheStatus, DistributedCache
 from kestrun_py.caching.memory import MemoryCache
 from kestrun_py.certificates import development_certificate
 from kestrun_py.context import KestrunContext
@@ -160,6 +160,9 @@ class TestStartAndStop:
         closed: list[str] = []
 
         class Broken(MemoryCache):
+            async def ping(self, *, timeout: float = 10) -> CacheStatus:
+                raise OSError("connection refused")
+
             async def close(self) -> None:
                 await super().close()
                 closed.append("cache")
@@ -169,11 +172,15 @@ class TestStartAndStop:
         host = new_host(log).add_endpoint(port=0)
         host.services.add(DistributedCache, Broken())
         with Started(host.add_session()):
-            await get(str(host.endpoints[0]))
+            assert await get(str(host.endpoints[0])) == "hello"
+            warning = "The memory cache does not answer: connection refused"
+            await until(lambda: warning in log.texts(LogLevel.WARNING))
         assert closed == ["cache"]
         assert host.server is not None
         assert not host.server.is_running
-        assert any("connection lost" in event.message + event.exception for event in log.events)
+        (error,) = log.errors
+        assert error.message == "The Broken could not be closed."
+        assert "OSError: connection lost" in error.exception
 
 
 class TestInFlight:

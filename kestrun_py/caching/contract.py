@@ -23,7 +23,7 @@ from enum import Enum
 from typing import ClassVar, Final, Self
 
 from kestrun_py.data_protection import XmlRepository
-from kestrun_py.errors import ArgumentError, LockTimeoutError
+from kestrun_py.errors import ArgumentError, CacheTimeoutError, LockTimeoutError
 from kestrun_py.timespan import Duration, to_seconds
 
 __all__ = ["Busy", "CacheStatus", "DistributedCache", "Expiration", "Lease"]
@@ -259,7 +259,12 @@ class DistributedCache(ABC):
         pause = _FIRST_PAUSE
         remaining = timeout
         while True:
-            found = await self._try_lock(key, token, lease_time, remaining)
+            try:
+                found = await self._try_lock(key, token, lease_time, remaining)
+            except CacheTimeoutError:
+                if remaining == timeout:
+                    raise
+                found = Busy.BUSY  # as it has said before; the last attempt may have next to no time left
             if not isinstance(found, Busy):
                 return found
             remaining = deadline - time.monotonic()

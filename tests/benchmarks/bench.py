@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -201,6 +202,48 @@ def postgres_table() -> None:
         print(f"\nOne hot session on {CONNECTIONS} connections: {rate:.0f} increments a second, {lost} lost")
 
 
+def workers_table() -> None:
+    """Throughput of one worker and of two. The client and Redis use the same cores, so 2.0 is out of reach on two."""
+    with ExitStack() as stack:
+        redis = stack.enter_context(RedisServer())
+        servers = [_start_workers(stack, count, f"redis://{redis.address}") for count in (1, 2)]
+        ratios, rates = [], []
+        for _ in range(ROUNDS):
+            one, two = (REQUESTS / send(server, "/counter", REQUESTS)[0] for server in servers)
+            rates.append((one, two))
+            ratios.append(two / one)
+        one, two = (statistics.median(column) for column in zip(*rates, strict=True))
+        print(f"\nWorkers, counter on Redis: one {one:.0f}, two {two:.0f} requests a second, ", end="")
+        print(f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})", flush=True)
+
+
+def _start_workers(stack: ExitStack, count: int, url: str) -> Server:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    script = str(Path(__file__).with_name("worker_host.py"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kestrun_py.cli", "run", script, "--workers", str(count)],
+        env={**os.environ, "PORT": str(port), "BENCH_REDIS": url},
+        stdout=subprocess.DEVNULL,
+        text=True,
+        cwd=ROOT,
+    )
+    stack.callback(process.wait)
+    stack.callback(process.terminate)
+    server = Server(process, port)
+    for _ in range(600):
+        try:
+            server.cookies = asyncio.run(_log_in(port))
+            break
+        except OSError:
+            time.sleep(0.1)
+    else:
+        sys.exit("the workers did not start")
+    send(server, "/counter", REQUESTS)
+    return server
+
+
 def main() -> None:
     print(f"aiohttp {aiohttp.__version__}, Python {sys.version.split()[0]}, {os.cpu_count()} cores;")
     print(f"{CONNECTIONS} connections, {SESSIONS} sessions, {ROUNDS} rounds of {REQUESTS} requests a scenario.")
@@ -208,6 +251,7 @@ def main() -> None:
         "memory": memory_table,
         "redis": redis_table,
         "postgres": postgres_table,
+        "workers": workers_table,
     }
     for name in sys.argv[1:] or tables:
         tables[name]()
