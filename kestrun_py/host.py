@@ -93,7 +93,7 @@ class KestrunHost(ServiceVerbs):
             raise InvalidOperationError(
                 "Cannot add endpoint to a server that is already configured. Please create a new server instance."
             )
-        found = resolve_endpoints(**endpoint)
+        found = resolve_endpoints(logger=self.logger, **endpoint)
         self._endpoints += found
         for one in found:
             self.logger.debug("Endpoint {Url} added", str(one))

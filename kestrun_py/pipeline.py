@@ -44,7 +44,7 @@ def entry_middleware(services: ServiceRegistry, logger: Logger) -> Middleware:
             logger.error("{Error}", error)
             response = unavailable_response()
         except Exception as error:
-            logger.error("{Method} {Path} failed.", request.method, request.path, exception=error)
+            logger.error("{Method} {Path} failed.", request.method, request.rel_url.raw_path, exception=error)
             response = _server_error(context)
         finally:
             leave_context(context, token)

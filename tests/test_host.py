@@ -13,6 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from host_support import Log
 from pytest_aiohttp.plugin import AiohttpClient
+from yarl import URL
 
 from kestrun_py import CookieBuilder, DistributedCache, HttpVerb, KestrunHost, MemoryCache, SessionOptions
 from kestrun_py.context import KestrunContext
@@ -268,6 +269,11 @@ class TestConfiguration:
         urls = ["http://127.0.0.1:6001", "http://0.0.0.0:6002", f"http://unix:{tmp_path}/x.sock"]
         assert list(map(str, host.endpoints)) == urls
 
+    def test_protocols_beyond_http1_are_left_out_with_a_line_in_the_hosts_log(self) -> None:
+        log = Log()
+        KestrunHost("test", logger=log.logger).add_endpoint(port=6001, protocols="Http1AndHttp2")
+        assert any("HTTP/1.1 only" in line for line in log.texts(LogLevel.DEBUG))
+
     def test_the_list_of_endpoints_is_a_copy(self) -> None:
         host = KestrunHost("test").add_endpoint(port=6001)
         host.endpoints.clear()
@@ -337,11 +343,11 @@ class TestApplication:
 
         log = Log()
         client = await aiohttp_client(KestrunHost("test", logger=log.logger).use(broken).create_app())
-        response = await client.get("/x")
+        response = await client.get(URL("/x%0D%0Afake", encoded=True))
         assert response.status == 500
         assert "secret" not in await response.text()
         (error,) = log.errors
-        assert error.message == "GET /x failed."
+        assert error.message == "GET /x%0D%0Afake failed."
         assert "ValueError: secret" in error.exception
 
     @pytest.mark.parametrize("deny", [False, True])

@@ -140,7 +140,7 @@ def capture(value: object, operator: str = "", depth: int = _DEPTH) -> Any:
         return {_text(key): capture(item, operator, depth - 1) for key, item in value.items()}
     if isinstance(value, list | tuple | Set):
         return [capture(item, operator, depth - 1) for item in value]
-    if operator == "@" and (members := dict(_members(value))):
+    if operator == "@" and not isinstance(value, type) and (members := dict(_members(value))):
         return {name: capture(item, operator, depth - 1) for name, item in members.items()}
     return _text(value)
 
