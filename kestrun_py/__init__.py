@@ -3,8 +3,7 @@
 `KestrunHost` is where to start; `cmdlets` has the same as functions, named as Kestrun's cmdlets.
 """
 
-__version__ = "0.1.0"
-
+from kestrun_py._version import __version__
 from kestrun_py.caching import DistributedCache
 from kestrun_py.caching.memory import MemoryCache
 from kestrun_py.context import KestrunContext, current_context

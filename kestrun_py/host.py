@@ -325,12 +325,6 @@ class KestrunHost(ServiceVerbs):
                 f"{worker.count} workers cannot share sessions in the {cache.name} cache, which each process has for "
                 "itself: keep them in Redis or in a database (add_distributed_redis_cache ...), or use one worker."
             )
-        for endpoint in self._endpoints:
-            if endpoint.unix_path is not None:
-                raise ServerStartError(
-                    f"{worker.count} workers cannot share the Unix socket {endpoint.unix_path}: use a TCP endpoint, or "
-                    "one worker."
-                )
 
 
 def _make_script(

@@ -83,8 +83,11 @@ class PostgresServer:
 
     def execute(self, statement: str, *parameters: object, database: str = "postgres") -> list[Any]:
         """Runs a statement and returns its rows."""
-        with contextlib.closing(self.connect(database)) as connection:
-            cursor = connection.execute(statement, *parameters)
+        with (
+            contextlib.closing(self.connect(database)) as connection,
+            contextlib.closing(connection.cursor()) as cursor,
+        ):
+            cursor.execute(statement, *parameters)
             return cursor.fetchall() if cursor.description else []
 
     def start(self) -> None:

@@ -71,7 +71,7 @@ class TestEnvironment:
 
 VERBS: dict[str, Callable[[KestrunHost], KestrunHost]] = {
     "add_endpoint": lambda host: host.add_endpoint(port=5000),
-    "add_listen_unix_socket": lambda host: host.add_listen_unix_socket("/tmp/never-bound.sock"),
+    "add_listen_unix_socket": lambda host: host.add_listen_unix_socket("/run/never-bound.sock"),
     "set_server_options": lambda host: host.set_server_options(max_runspaces=2),
     "use": lambda host: host.use(noting("x", [])),
     "add_distributed_memory_cache": lambda host: host.add_distributed_memory_cache(),

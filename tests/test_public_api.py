@@ -131,8 +131,6 @@ def imports_of(module: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module} imports relatively"
             assert node.module is not None
-            if [alias.name for alias in node.names] == ["__version__"]:
-                continue  # the package sets it before it imports anything
             inner = {f"{node.module}.{alias.name}" for alias in node.names} & set(MODULES)
             names |= inner or {node.module}
     return {name for name in names if name.partition(".")[0] in ("kestrun_py", "cmdlets", "samples", "tests")}

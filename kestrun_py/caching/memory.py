@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from struct import Struct
 from typing import ClassVar, Final
 
-from kestrun_py import __version__
+from kestrun_py._version import __version__
 from kestrun_py.caching.contract import (
     DEFAULT_TIMEOUT,
     Busy,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from kestrun_py import __version__
+from kestrun_py._version import __version__
 from kestrun_py.cli._cache import cache
 from kestrun_py.cli._project import new
 from kestrun_py.cli._run import run

@@ -165,8 +165,8 @@ class TestEndpoints:
         assert str(caught.value) == text
 
     def test_a_unix_socket(self, host: KestrunHost) -> None:
-        assert add_kr_listen_unix_socket(socket_path="/tmp/x.sock") is host
-        assert str(host.endpoints[0]) == "http://unix:/tmp/x.sock"
+        assert add_kr_listen_unix_socket(socket_path="/run/x.sock") is host
+        assert str(host.endpoints[0]) == "http://unix:/run/x.sock"
         with pytest.raises(ArgumentError, match="socket_path"):
             add_kr_listen_unix_socket("")
 

@@ -207,8 +207,12 @@ class Site:
             return Answer(response.status, text, response.headers, self.cache.calls[before:])
 
     async def login(self, path: str = "/set") -> str:
-        """Starts a session by a request; returns its cookie."""
-        answer = await self.get(path)
+        """Starts a session by a request; returns its cookie. A slow disk may hold up the key ring at first."""
+        for _ in range(200):
+            answer = await self.get(path)
+            if answer.status != 503:
+                break
+            await asyncio.sleep(0.05)
         assert answer.status == 200, answer
         assert answer.cookie
         return answer.cookie

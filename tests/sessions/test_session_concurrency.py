@@ -334,6 +334,7 @@ async def test_the_wait_for_another_process_is_bounded_as_well(sites: Sites) -> 
         await sites.serve({"/hold": gate.script, "/use": as_async_def(bump)}, cache=cache, io_timeout=0.1)
         for _ in range(2)
     ]
+    await two.login("/use")  # and so it has its keys
     cookie = await one.login("/use")
     holder = asyncio.create_task(one.get("/hold", cookie))
     await until(gate.entered.is_set)

@@ -122,12 +122,12 @@ class Link:
     async def close(self) -> None:
         """Disconnects; what the connection has not committed is rolled back."""
         try:
+            await self.call(Link._close_cursors)
             await self._connection.close()
         except pyodbc.Error:
             self.abandon()
         else:
             self._thread.shutdown()
-            self._cursors.clear()
 
     def abandon(self, last: Callable[[Link], object] | None = None) -> None:
         """Leaves the connection to its thread, which disconnects as soon as its last call has returned.
@@ -139,6 +139,7 @@ class Link:
         self._connection._conn = None
         if last is not None:
             self._thread.submit(last, self)
+        self._thread.submit(self._close_cursors)
         self._thread.submit(self._raw.close)
         self._thread.shutdown()
 
@@ -163,6 +164,7 @@ class Link:
                     return rows or []
         except BaseException:
             del self._cursors[statement]
+            _close(cursor)
             raise
 
     @contextlib.contextmanager
@@ -183,3 +185,14 @@ class Link:
     def server(self) -> tuple[str, str]:
         """The product and the version of the server."""
         return str(self._raw.getinfo(pyodbc.SQL_DBMS_NAME)), str(self._raw.getinfo(pyodbc.SQL_DBMS_VER))
+
+    def _close_cursors(self) -> None:
+        # A cursor that outlives its connection cannot be freed without an error.
+        for cursor in self._cursors.values():
+            _close(cursor)
+        self._cursors.clear()
+
+
+def _close(cursor: pyodbc.Cursor) -> None:
+    with contextlib.suppress(pyodbc.Error):
+        cursor.close()

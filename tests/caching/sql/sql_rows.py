@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -29,8 +30,9 @@ class Rows:
         self._connection = connection
 
     def execute(self, statement: str, *parameters: object) -> list[Any]:
-        cursor = self._connection.execute(statement.replace("{table}", self.table), *parameters)
-        return cursor.fetchall() if cursor.description else []
+        with contextlib.closing(self._connection.cursor()) as cursor:
+            cursor.execute(statement.replace("{table}", self.table), *parameters)
+            return cursor.fetchall() if cursor.description else []
 
     def ids(self) -> list[str]:
         return sorted(row[0] for row in self.execute('SELECT "Id" FROM {table}'))

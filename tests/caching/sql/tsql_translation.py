@@ -6,6 +6,7 @@ them.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 import threading
@@ -89,7 +90,8 @@ class _Run:
         with _sqlglot:
             typed = self._filled(exp.cast(value.copy(), kind.copy()))
             question = "SELECT " + exp.cast(typed, "text").sql("postgres")
-        text = self._connection.execute(question).fetchval()
+        with contextlib.closing(self._connection.cursor()) as cursor:
+            text = cursor.execute(question).fetchval()
         assert isinstance(typed, exp.Cast)
         with _sqlglot:
             self._variables[name] = exp.cast(exp.null() if text is None else exp.Literal.string(text), typed.to)
@@ -97,15 +99,17 @@ class _Run:
     def _execute(self, statement: exp.Expression) -> None:
         with _sqlglot:
             text = self._filled(statement).sql("postgres")
-        try:
-            cursor = self._connection.execute(text.replace(" LIMIT 1000)", " LIMIT 1000 FOR UPDATE SKIP LOCKED)"))
-        except pyodbc.Error:
-            if self._in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
-        self._affected = cursor.rowcount
-        if cursor.description and self.rows is None:
-            self.rows = cursor.fetchall()
+        text = text.replace(" LIMIT 1000)", " LIMIT 1000 FOR UPDATE SKIP LOCKED)")
+        with contextlib.closing(self._connection.cursor()) as cursor:
+            try:
+                cursor.execute(text)
+            except pyodbc.Error:
+                if self._in_transaction:
+                    cursor.execute("ROLLBACK")
+                raise
+            self._affected = cursor.rowcount
+            if cursor.description and self.rows is None:
+                self.rows = cursor.fetchall()
 
     def _filled(self, tree: exp.Expression) -> exp.Expression:
         """A statement with its variables and parameters replaced by their values."""
