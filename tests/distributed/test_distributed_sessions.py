@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import struct
 import uuid
 from pathlib import Path
@@ -12,8 +13,11 @@ from xml.etree import ElementTree
 
 import pytest
 from host_nodes import Nodes
+from host_support import until
 from redis_server import RedisServer
 from shared_caches import PostgresShared, RedisShared, SharedCache
+
+from kestrun_py.context import KestrunContext
 
 GUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
@@ -150,6 +154,18 @@ async def test_absolute_timeout(cache: SharedCache, nodes: Nodes) -> None:
     assert answer.result == 1
     assert answer.cookie != cookie
     assert asyncio.get_running_loop().time() - began > 1
+
+
+async def test_connections_do_not_hold_on_to_the_requests_that_opened_them(cache: SharedCache, nodes: Nodes) -> None:
+    node = await nodes.start(cache)
+    cookies = [await node.login() for _ in range(10)]
+    await asyncio.gather(*(node.get("/counter", cookie) for cookie in cookies))
+
+    def requests() -> int:
+        gc.collect()
+        return sum(isinstance(one, KestrunContext) for one in gc.get_objects())
+
+    await until(lambda: requests() <= 2)  # a timer may refer to the last ones
 
 
 # Hosts that understand each other

@@ -170,17 +170,16 @@ class Link:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Makes the statements of a block one transaction."""
+        # An error of the clearing up takes the first one's place: it tells that the connection is not to be reused.
         self._raw.autocommit = False
         try:
             yield
             self._raw.commit()
         except BaseException:
-            with contextlib.suppress(pyodbc.Error):
-                self._raw.rollback()
+            self._raw.rollback()
             raise
         finally:
-            with contextlib.suppress(pyodbc.Error):
-                self._raw.autocommit = True
+            self._raw.autocommit = True
 
     def server(self) -> tuple[str, str]:
         """The product and the version of the server."""

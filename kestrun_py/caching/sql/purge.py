@@ -61,7 +61,7 @@ class ExpiredItemsPurge:
             await database.close()
 
     async def _repeat(self) -> None:
-        await asyncio.sleep(self._interval * random.uniform(0.0, 0.02))
+        await asyncio.sleep(self._interval * random.uniform(0.02, 0.1))
         while True:
             try:
                 removed = await self.run()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -117,6 +118,22 @@ async def test_a_stopped_server_is_given_up_in_time_and_used_again(server: Postg
             server.resume()
             assert await cache.get("key", timeout=10) in (b"1", b"2")
         assert await asyncio.gather(*(cache.get("key") for _ in range(20))) in ([b"1"] * 20, [b"2"] * 20)
+
+
+async def test_connections_that_hang_are_replaced_while_they_hang(server: PostgresServer) -> None:
+    async with open_postgres_cache(server) as cache:
+        await cache.set("key", b"1")
+        await asyncio.gather(*(cache.get("key") for _ in range(30)))
+        backends = server.execute(
+            "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+        for row in backends:
+            os.kill(row[0], signal.SIGSTOP)
+        answers = await asyncio.gather(*(cache.get("key", timeout=0.5) for _ in range(10)), return_exceptions=True)
+        assert CacheTimeoutError in map(type, answers)
+        assert await asyncio.gather(*(cache.get("key") for _ in range(20))) == [b"1"] * 20
+        server.resume()
+        await until(lambda: cache._database.pool._hanging() == 0)
 
 
 async def test_a_server_that_is_stopped_before_the_first_connection(server: PostgresServer) -> None:
