@@ -13,7 +13,8 @@ try:
     import pyodbc
 
     _failure: ImportError | None = None
-except ImportError as error:  # pragma: no cover - only where unixODBC is not installed
+except ImportError as error:  # where unixODBC is not installed: everything but the SQL caches works without
+    aioodbc = pyodbc = None
     _failure = error
 
 __all__ = ["aioodbc", "check_odbc", "pyodbc"]

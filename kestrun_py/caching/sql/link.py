@@ -126,6 +126,9 @@ class Link:
             await self._connection.close()
         except pyodbc.Error:
             self.abandon()
+        except asyncio.CancelledError:
+            self.abandon()
+            raise
         else:
             self._thread.shutdown()
 

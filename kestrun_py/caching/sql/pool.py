@@ -65,8 +65,11 @@ class ConnectionPool:
                 await self._quiet.wait()
                 while self._tasks:
                     await asyncio.wait(self._tasks)
-        for task in self._tasks:
+        leftover = list(self._tasks)
+        for task in leftover:
             task.cancel()
+        if leftover:
+            await asyncio.wait(leftover)
 
     def flush(self) -> None:
         """Closes the connections that are not in use: after one was lost, the others of its age are suspect."""
