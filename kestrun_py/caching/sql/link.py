@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
@@ -33,7 +34,7 @@ class _Thread(Executor):
     def __init__(self) -> None:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread = threading.Thread(target=_serve, args=(self._jobs,), name="kestrun-sql", daemon=True)
-        self._thread.start()
+        contextvars.Context().run(self._thread.start)  # it serves every request, so it belongs to none
 
     @property
     def ended(self) -> bool:
