@@ -77,7 +77,7 @@ VERBS: dict[str, Callable[[KestrunHost], KestrunHost]] = {
     "add_distributed_memory_cache": lambda host: host.add_distributed_memory_cache(),
     "add_distributed_redis_cache": lambda host: host.add_distributed_redis_cache("localhost:6379"),
     "add_distributed_sqlserver_cache": lambda host: host.add_distributed_sqlserver_cache(
-        "Server=localhost;Database=x;Integrated Security=True", schema_name="dbo", table_name="Sessions"
+        "Driver=FreeTDS;Server=localhost;Database=x", schema_name="dbo", table_name="Sessions"
     ),
     "add_distributed_postgres_cache": lambda host: host.add_distributed_postgres_cache(
         "Host=localhost;Database=x", schema_name="public", table_name="Sessions"
