@@ -14,7 +14,7 @@ import sys
 import threading
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 from greenlet import getcurrent, greenlet
 
@@ -28,37 +28,43 @@ _T = TypeVar("_T")
 _worker = threading.local()
 
 
-def _current_task() -> asyncio.Task[Any] | None:
-    # Only eager tasks (Python 3.12) run inside the greenlet of the task that created them.
-    return asyncio.current_task() if sys.version_info >= (3, 12) else None
+if sys.version_info >= (3, 12):
+    # Only eager tasks run inside the greenlet of the task that created them.
+    _current_task = asyncio.current_task
+else:
+
+    def _current_task() -> asyncio.Task[Any] | None:
+        return None
+
+
+_ENDED: Final = object()
 
 
 class _ScriptGreenlet(greenlet):
-    """A greenlet that runs one ``async def`` script after the other, and the task that it runs one in."""
+    """A greenlet that runs one ``async def`` script after the other.
 
-    task: asyncio.Task[Any] | None
+    Attributes:
+        task: The task that it runs a script in.
+        result: What the script that has just ended returned.
+        failure: What it raised instead.
+    """
+
+    task: asyncio.Task[Any] | None = None
+    result: Any = None
+    failure: BaseException | None = None
 
     def run(self) -> None:
-        """Runs each coroutine that is switched in; hands out what it waits for, and at its end a `_Done`."""
-        handed_out: Any = None
+        """Runs each coroutine that is switched in; hands out what it waits for, and `_ENDED` at its end."""
+        handed_out: object = None
         while True:
             assert self.parent is not None
             coroutine = self.parent.switch(handed_out)
+            handed_out = _ENDED
             try:
-                handed_out = _Done(_drive(coroutine), None)
+                self.result = _drive(coroutine)
             except BaseException as error:
-                handed_out = _Done(None, error)
+                self.failure = error
             del coroutine
-
-
-class _Done:
-    """The end of a script: its result, or what it raised."""
-
-    __slots__ = ("error", "result")
-
-    def __init__(self, result: Any, error: BaseException | None) -> None:
-        self.result = result
-        self.error = error
 
 
 class _Idle(threading.local):
@@ -68,15 +74,15 @@ class _Idle(threading.local):
         self.greenlets: list[_ScriptGreenlet] = []
 
 
-_idle = _Idle()
+_idle: Final = _Idle()
 
 
 def _drive(steps: Any) -> Any:
     """Runs a coroutine inside a script's greenlet: what it waits for is handed to the event loop outside."""
-    outside = getcurrent().parent
-    assert outside is not None
     try:
         waiting_for = steps.send(None)
+        outside = getcurrent().parent
+        assert outside is not None
         while True:
             try:
                 answer = outside.switch(waiting_for)
@@ -92,8 +98,9 @@ def _drive(steps: Any) -> Any:
 def run_on_loop(coroutine: Coroutine[Any, Any, _T]) -> Generator[Any, Any, _T]:
     """Awaitable: runs a coroutine so that the code it calls may `wait`."""
     outside = getcurrent()
-    if _idle.greenlets:
-        script = _idle.greenlets.pop()
+    idle = _idle.greenlets
+    if idle:
+        script = idle.pop()
     else:
         script = _ScriptGreenlet()
         script.switch()
@@ -101,25 +108,24 @@ def run_on_loop(coroutine: Coroutine[Any, Any, _T]) -> Generator[Any, Any, _T]:
     script.task = _current_task()
     # One context for both greenlets: what a script sets, its middleware sees, as in any coroutine.
     script.gr_context = outside.gr_context
-    outcome = script.switch(coroutine)
-    while type(outcome) is not _Done:
+    handed_out = script.switch(coroutine)
+    while handed_out is not _ENDED:
         try:
-            answer = yield outcome
+            answer = yield handed_out
         except BaseException as error:
-            outcome = script.throw(error)
+            handed_out = script.throw(error)
         else:
-            outcome = script.switch(answer)
-    script.task = script.gr_context = None
-    _idle.greenlets.append(script)
-    failure, result = outcome.error, outcome.result
-    outcome.error = outcome.result = None  # the greenlet holds on to it until its next script
-    del outcome
+            handed_out = script.switch(answer)
+    result: _T = script.result
+    failure = script.failure
+    script.result = script.failure = script.task = script.gr_context = None  # it keeps nothing until its next script
+    idle.append(script)
     if failure is not None:
         try:
             raise failure
         finally:
             del failure  # a traceback that refers to itself is work for the garbage collector
-    return cast(_T, result)
+    return result
 
 
 async def _as_coroutine(awaitable: Awaitable[_T]) -> _T:
@@ -154,7 +160,7 @@ class worker_loop:
 def can_wait() -> bool:
     """Whether the calling code runs directly in a script, and not in a task or thread that the script started."""
     script = getcurrent()
-    if isinstance(script, _ScriptGreenlet):
+    if type(script) is _ScriptGreenlet:
         return script.task is _current_task()
     return getattr(_worker, "loop", None) is not None
 
@@ -172,7 +178,9 @@ def wait(awaitable: Awaitable[_T]) -> _T:
             "Only a route script itself can wait without await, not a task or thread that it started: "
             "use await there, or wait before starting it."
         )
-    if isinstance(getcurrent(), _ScriptGreenlet):
-        steps = awaitable if isinstance(awaitable, types.CoroutineType) else awaitable.__await__()
-        return cast(_T, _drive(steps))
-    return cast(_T, asyncio.run_coroutine_threadsafe(_worker.waiter(awaitable), _worker.loop).result())
+    result: _T
+    if type(getcurrent()) is _ScriptGreenlet:
+        result = _drive(awaitable if type(awaitable) is types.CoroutineType else awaitable.__await__())
+    else:
+        result = asyncio.run_coroutine_threadsafe(_worker.waiter(awaitable), _worker.loop).result()
+    return result

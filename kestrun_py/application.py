@@ -8,15 +8,14 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from aiohttp import hdrs, web
-from aiohttp.http import SERVER_SOFTWARE
+from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from kestrun_py.caching import DistributedCache
 from kestrun_py.data_protection import CookieProtector, KeyRing
 from kestrun_py.errors import DataProtectionError
 from kestrun_py.logging import Logger
-from kestrun_py.pipeline import commit_stream, compose, entry_middleware
+from kestrun_py.pipeline import compose, entry_middleware, stream_hook
 from kestrun_py.routing import RouteTable
 from kestrun_py.runspaces import RunspacePool
 from kestrun_py.services import ServiceRegistry
@@ -52,16 +51,10 @@ def build_application(
     """
     app = web.Application(client_max_size=_MAX_BODY)
     app.router.register_resource(routes)
+    server = _SERVER if server_header else None
     # Not as aiohttp's own middleware: composed once, and run without aiohttp's bookkeeping for nested applications.
-    routes.bind(partial(compose, [entry_middleware(services, logger), *(make() for make in middleware)]))
-
-    async def prepare(request: web.Request, response: web.StreamResponse) -> None:
-        await commit_stream(request, response)
-        if response.headers.get(hdrs.SERVER) == SERVER_SOFTWARE:
-            if server_header:
-                response.headers[hdrs.SERVER] = _SERVER
-            else:
-                del response.headers[hdrs.SERVER]
+    entry = entry_middleware(services, logger, server=server)
+    routes.bind(partial(compose, [entry, *(make() for make in middleware)]))
 
     async def lifetime(_: web.Application) -> AsyncIterator[None]:
         pool.start()
@@ -85,7 +78,7 @@ def build_application(
                     await _close(service, logger)
             pool.close()
 
-    app.on_response_prepare.append(prepare)
+    app.on_response_prepare.append(stream_hook(services.get(SessionStore), server=server))
     app.cleanup_ctx.append(lifetime)
     return app
 

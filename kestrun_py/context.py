@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import TypeVar
 
 from aiohttp import web
@@ -13,9 +13,9 @@ from kestrun_py.errors import ContextError, SessionNotConfiguredError
 from kestrun_py.request import KestrunRequest
 from kestrun_py.response import KestrunResponse
 from kestrun_py.services import ServiceRegistry
-from kestrun_py.sessions import Session, SessionScope
+from kestrun_py.sessions import Session
 
-__all__ = ["KestrunContext", "active_context", "current_context", "enter_context", "leave_context"]
+__all__ = ["KestrunContext", "active_context", "current_context", "enter_context"]
 
 _T = TypeVar("_T")
 
@@ -27,20 +27,19 @@ class KestrunContext:
         request: What was asked for.
         response: What will be answered.
         services: The host's services; ``context.services.get(DistributedCache)`` is the cache.
-        scope: What the request has of its session; None before the session middleware.
+        opened_session: The request's session; None before the session middleware.
         stream: The response that a script has started itself, if any.
         ended: Whether the request has been answered; its context can do nothing more then.
     """
 
-    __slots__ = ("ended", "request", "response", "scope", "services", "stream")
+    opened_session: Session | None = None
+    stream: web.StreamResponse | None = None
+    ended = False
 
     def __init__(self, services: ServiceRegistry, request: web.Request) -> None:
         self.services = services
         self.request = KestrunRequest(request)
         self.response = KestrunResponse(self.request)
-        self.scope: SessionScope | None = None
-        self.stream: web.StreamResponse | None = None
-        self.ended = False
 
     @property
     def session(self) -> Session:
@@ -49,12 +48,13 @@ class KestrunContext:
         Raises:
             SessionNotConfiguredError: The host has no sessions, or the request has not reached their middleware.
         """
-        if self.scope is None:
+        session = self.opened_session
+        if session is None:
             raise SessionNotConfiguredError(
                 "Session has not been configured for this host or request: call add_session on the host "
                 "(add_kr_session in a script) before enable_configuration, and before the middleware that uses it."
             )
-        return self.scope.session
+        return session
 
     def wait(self, awaitable: Awaitable[_T]) -> _T:
         """Waits for something asynchronous without `await`, in either kind of script.
@@ -91,12 +91,6 @@ def active_context() -> KestrunContext | None:
     return None if context is None or context.ended else context
 
 
-def enter_context(context: KestrunContext) -> Token[KestrunContext | None]:
-    """Makes `context` the current one; what it returns is for `leave_context`."""
-    return _current.set(context)
-
-
-def leave_context(context: KestrunContext, token: Token[KestrunContext | None]) -> None:
-    """Ends `context`: helpers that are called for it from now on raise a ContextError."""
-    context.ended = True
-    _current.reset(token)
+def enter_context(context: KestrunContext) -> None:
+    """Makes `context` the current one, for the rest of the task that handles the request."""
+    _current.set(context)

@@ -5,40 +5,48 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
-from aiohttp import web
-from aiohttp.http import StreamWriter
+from aiohttp import hdrs, web
+from aiohttp.http import SERVER_SOFTWARE, StreamWriter
 from aiohttp.typedefs import Handler, Middleware
 
 from kestrun_py._bridge import run_on_loop
-from kestrun_py.context import KestrunContext, active_context, current_context, enter_context, leave_context
+from kestrun_py.context import KestrunContext, active_context, current_context, enter_context
 from kestrun_py.errors import SessionTooLargeError, SessionUnavailableError
 from kestrun_py.logging import Logger, LogLevel
 from kestrun_py.response import KestrunResponse
 from kestrun_py.runspaces import RunspacePool
 from kestrun_py.scripts import Script
 from kestrun_py.services import ServiceRegistry
-from kestrun_py.sessions import SessionAccess, SessionScope, SessionStore, unavailable_response
+from kestrun_py.sessions import Session, SessionAccess, SessionStore, describe_session, unavailable_response
 
-__all__ = ["RouteHandler", "commit_stream", "compose", "entry_middleware", "session_middleware"]
+__all__ = ["RouteHandler", "compose", "entry_middleware", "session_middleware", "stream_hook"]
+
+_Hook: TypeAlias = Callable[[web.Request, web.StreamResponse], Awaitable[None]]
 
 _SERVER_ERROR: Final = "An internal server error occurred."
 
 
-def entry_middleware(services: ServiceRegistry, logger: Logger) -> Middleware:
-    """Returns the outermost middleware: makes the request's context, and answers what nobody else has caught."""
+def entry_middleware(services: ServiceRegistry, logger: Logger, *, server: str | None) -> Middleware:
+    """Returns the outermost middleware: makes the request's context, and answers what nobody else has caught.
+
+    Args:
+        services: The host's services.
+        logger: Where failures are logged.
+        server: What responses say in their Server header; None for nothing.
+    """
 
     @web.middleware
     async def run(request: web.Request, handler: Handler) -> web.StreamResponse:
         context = KestrunContext(services, request)
-        token = enter_context(context)
+        enter_context(context)
         try:
             response = await handler(request)
         except web.HTTPException as raised:
-            _tell(context, raised)
+            _describe(context, raised, server)
             raise
         except SessionUnavailableError as error:
             logger.error("{Error}", error)
@@ -47,21 +55,27 @@ def entry_middleware(services: ServiceRegistry, logger: Logger) -> Middleware:
             logger.error("{Method} {Path} failed.", request.method, request.rel_url.raw_path, exception=error)
             response = _server_error(context)
         finally:
-            leave_context(context, token)
-        _tell(context, response)
+            context.ended = True
+        _describe(context, response, server)
         return response
 
     return run
 
 
-def _tell(context: KestrunContext, response: web.StreamResponse) -> None:
-    """Has a response say what became of the session, whatever the middleware made of it."""
+def _describe(context: KestrunContext, response: web.StreamResponse, server: str | None) -> None:
+    """Has a response say who serves and what became of the session, whatever the middleware made of it."""
     if context.stream is response:
         return
     if context.stream is not None:
         _start_over(context.request.raw)
-    if context.scope is not None:
-        context.scope.apply(response)
+    _label(context, response, server)
+
+
+def _label(context: KestrunContext, response: web.StreamResponse, server: str | None) -> None:
+    if context.opened_session is not None:
+        describe_session(context.opened_session, response)
+    if server is not None:
+        response.headers.setdefault(hdrs.SERVER, server)
 
 
 def _start_over(request: web.Request) -> None:
@@ -77,22 +91,22 @@ def session_middleware(store: SessionStore, logger: Logger) -> Middleware:
 
     It commits whatever the answer is: a page, a redirect, an error, an exception. Only a request that was cancelled,
     or failed because its session grew too large, leaves the session as it was. A response that starts by itself
-    (a stream) has its session committed when its headers go out, by `commit_stream`.
+    (a stream) has its session committed when its headers go out, by `stream_hook`.
     """
 
     @web.middleware
     async def run(request: web.Request, handler: Handler) -> web.StreamResponse:
-        scope = current_context().scope = SessionScope(store, request.headers)
+        session = current_context().opened_session = Session(store, request.headers)
         failure: Exception | None = None
         try:
             response = await handler(request)
         except Exception as error:
             failure = error
         except BaseException:
-            scope.discard()
+            store.discard(session)
             raise
         try:
-            await scope.commit(request)
+            await store.commit(session, request)
             if failure is not None:
                 raise failure
         except SessionUnavailableError as unavailable:
@@ -105,19 +119,31 @@ def session_middleware(store: SessionStore, logger: Logger) -> Middleware:
     return run
 
 
-async def commit_stream(request: web.Request, response: web.StreamResponse) -> None:
-    """For aiohttp's ``on_response_prepare``: commits the session of a response that starts while its script runs."""
-    context = active_context()
-    if context is None:
-        return
-    if context.scope is not None:
-        try:
-            await context.scope.commit(request)
-        except SessionUnavailableError:
-            _start_over(request)
-            raise
-        context.scope.apply(response)
-    context.stream = response
+def stream_hook(store: SessionStore | None, *, server: str | None) -> _Hook:
+    """Returns what aiohttp's ``on_response_prepare`` calls when the headers of a response go out.
+
+    It commits the session of a response that starts while its script runs.
+
+    Args:
+        store: The host's sessions, if it has any.
+        server: What responses say in their Server header; None for nothing.
+    """
+
+    async def prepare(request: web.Request, response: web.StreamResponse) -> None:
+        context = active_context()
+        if context is not None:
+            if store is not None and context.opened_session is not None:
+                try:
+                    await store.commit(context.opened_session, request)
+                except SessionUnavailableError:
+                    _start_over(request)
+                    raise
+            _label(context, response, server)
+            context.stream = response
+        if server is None and response.headers.get(hdrs.SERVER) == SERVER_SOFTWARE:
+            del response.headers[hdrs.SERVER]
+
+    return prepare
 
 
 def compose(middleware: Sequence[Middleware], handler: Handler) -> Handler:
@@ -161,37 +187,29 @@ class RouteHandler:
         debug = self._logger.is_enabled(LogLevel.DEBUG)
         started = time.perf_counter() if debug else 0.0
         context = current_context()
-        scope = context.scope
+        session = context.opened_session
         try:
-            if scope is not None:
+            if session is not None:
                 if self._read_only:
-                    scope.make_read_only()
-                if self._preloads and scope.cookie() is not None:
-                    await scope.session.load()
-            if self._script.is_async:
-                result = await run_on_loop(self._script.call(context))
-            else:
-                result = await self._pool.run(partial(self._script.call, context))
-                if inspect.iscoroutine(result):  # a lambda around an async def
-                    result = await run_on_loop(result)
-            if not isinstance(result, web.StreamResponse):
-                result = context.response.to_aiohttp() if context.stream is None else context.stream
-            response: web.StreamResponse = result
+                    session.read_only = True
+                if self._preloads:
+                    await session.load()
+            response = await self._run(context)
         except web.HTTPException:
             raise
         except SessionUnavailableError as error:
             self._logger.error("{Method} {Pattern}: {Error}", request.method, self._pattern, error)
             return unavailable_response()
         except (Exception, SystemExit) as error:  # exit() in a script ends the script, not the server
-            if isinstance(error, SessionTooLargeError) and scope is not None:
-                scope.discard()  # the stored session stays as it was before this request
+            if isinstance(error, SessionTooLargeError):
+                context.services.require(SessionStore).discard(context.session)  # what is stored stays as it was
             self._logger.error(
                 "The script of {Method} {Pattern} failed.", request.method, self._pattern, exception=error
             )
             return _server_error(context)
         finally:
-            if scope is not None and not self._settled:
-                self._preloads = self._settled = scope.accessed
+            if not self._settled and session is not None:
+                self._preloads = self._settled = session.accessed
         if debug:
             self._logger.debug(
                 "Route {Method} {Pattern} ran {Script}: {Status} in {Elapsed:0.0} ms",
@@ -202,3 +220,15 @@ class RouteHandler:
                 (time.perf_counter() - started) * 1000,
             )
         return response
+
+    async def _run(self, context: KestrunContext) -> web.StreamResponse:
+        """Runs the script, and makes the response of what it wrote or returned."""
+        if self._script.is_async:
+            result = await run_on_loop(self._script.call(context))
+        else:
+            result = await self._pool.run(partial(self._script.call, context))
+            if inspect.iscoroutine(result):  # a lambda around an async def
+                result = await run_on_loop(result)
+        if result is not None and isinstance(result, web.StreamResponse):
+            return result
+        return context.stream or context.response.to_aiohttp()

@@ -35,8 +35,17 @@ DEFAULT_TIMEOUT: Final = 10.0
 _FIRST_PAUSE: Final = 0.005
 _LAST_PAUSE: Final = 0.1
 
-_TOKENS: Final = secrets.token_hex(6)
+# What keeps the tokens of this process apart from those of others, its forks included.
+_process_token = secrets.token_hex(8)
 _count: Final = itertools.count(1)
+
+
+def _renew_process_token() -> None:
+    global _process_token
+    _process_token = secrets.token_hex(8)
+
+
+os.register_at_fork(after_in_child=_renew_process_token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,26 +262,28 @@ class DistributedCache(ABC):
             LockTimeoutError: Another holder kept the lock for all of `timeout`.
             CacheUnavailableError: The cache could not be asked in time.
         """
-        # The process id keeps apart what a process and its forks draw from one count.
-        token = f"{_TOKENS}-{os.getpid()}-{next(_count)}"
+        token = f"{_process_token}-{next(_count)}"
+        found = await self._try_lock(key, token, lease_time, timeout)
+        if isinstance(found, Busy):
+            return await self._lock_when_free(key, token, lease_time, timeout)
+        return found
+
+    async def _lock_when_free(self, key: str, token: str, lease_time: float, timeout: float) -> Lease | None:
+        """`lock`, for an entry that another holder has."""
         deadline = time.monotonic() + timeout
         pause = _FIRST_PAUSE
-        remaining = timeout
         while True:
-            try:
-                found = await self._try_lock(key, token, lease_time, remaining)
-            except CacheTimeoutError:
-                if remaining == timeout:
-                    raise
-                found = Busy.BUSY  # as it has said before; the last attempt may have next to no time left
-            if not isinstance(found, Busy):
-                return found
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 raise LockTimeoutError(f"The entry stayed locked by another request for {timeout:g} seconds.")
             await self._wait_for_release(key, min(remaining, pause * random.uniform(0.5, 1.0)))
-            remaining = max(deadline - time.monotonic(), 0.001)
             pause = min(pause * 2, _LAST_PAUSE)
+            try:
+                found = await self._try_lock(key, token, lease_time, max(deadline - time.monotonic(), 0.001))
+            except CacheTimeoutError:
+                continue  # it is busy, as it has said before; the last attempt may have next to no time left
+            if not isinstance(found, Busy):
+                return found
 
     async def _wait_for_release(self, key: str, pause: float) -> None:
         """Waits before the lock of `key` is asked for again: `pause` seconds, or less if its release shows."""

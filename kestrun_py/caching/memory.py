@@ -32,6 +32,7 @@ from kestrun_py.logging import Logger, default_logger
 __all__ = ["MemoryCache"]
 
 _SHARDS: Final = 1024  # a power of two; a million entries make a thousand to a shard
+_MASK: Final = _SHARDS - 1
 _HEADER: Final = Struct("<ddd")  # last access, sliding window, absolute expiration; inf where there is none
 _STAMP: Final = Struct("<d")
 _SLICE: Final = 0.002  # seconds of maintenance between two turns of the event loop
@@ -103,7 +104,8 @@ class MemoryCache(DistributedCache):
         self._size = 0
 
     async def ping(self, *, timeout: float = DEFAULT_TIMEOUT) -> CacheStatus:
-        self._check_open()
+        if self._closed:
+            raise _closed_error()
         return CacheStatus(server=self.name, version=__version__, round_trip=0.0)
 
     # Entries
@@ -119,21 +121,21 @@ class MemoryCache(DistributedCache):
         self._touch(key)
 
     async def remove(self, key: str, *, timeout: float = DEFAULT_TIMEOUT) -> None:
-        self._check_open()
+        if self._closed:
+            raise _closed_error()
         self._drop(key)
 
     # Entries under a lease
 
     async def _try_lock(self, key: str, token: str, lease_time: float, timeout: float) -> Lease | Busy | None:
-        now = self._clock()
-        held = self._leases.get(key)
-        if held is not None and held[1] > now and key in self._shard(key):
-            return Busy.BUSY
         record = self._touch(key)
         if record is None:
             return None
+        now, _, absolute = _HEADER.unpack_from(record)
+        held = self._leases.get(key)
+        if held is not None and held[1] > now:
+            return Busy.BUSY
         self._leases[key] = (token, now + lease_time)
-        _, _, absolute = _HEADER.unpack_from(record)
         return Lease(key, token, record[_HEADER.size :], None if absolute == math.inf else absolute)
 
     async def renew(self, lease: Lease, *, lease_time: float, timeout: float) -> bool:
@@ -158,19 +160,19 @@ class MemoryCache(DistributedCache):
             del self._leases[lease.key]
 
     def _holds(self, lease: Lease) -> bool:
-        self._check_open()
-        held = self._leases.get(lease.key)
-        return held is not None and held[0] == lease.token and lease.key in self._shard(lease.key)
+        if self._closed:
+            raise _closed_error()
+        key = lease.key
+        held = self._leases.get(key)
+        return held is not None and held[0] == lease.token and key in self._shards[hash(key) & _MASK]
 
     # Records
 
-    def _shard(self, key: str) -> dict[str, bytes]:
-        return self._shards[hash(key) & (_SHARDS - 1)]
-
     def _touch(self, key: str) -> bytes | None:
         """Returns a live record, stamped with this access and moved to the end of its shard."""
-        self._check_open()
-        shard = self._shard(key)
+        if self._closed:
+            raise _closed_error()
+        shard = self._shards[hash(key) & _MASK]
         record = shard.get(key)
         if record is None:
             return None
@@ -183,29 +185,32 @@ class MemoryCache(DistributedCache):
         return record
 
     def _put(self, key: str, value: bytes, expiration: Expiration) -> None:
-        self._check_open()
+        if self._closed:
+            raise _closed_error()
         if len(value) > self._size_limit:
             raise CacheError(
                 f"A value of {len(value)} bytes exceeds the memory cache's size limit of {self._size_limit} bytes."
             )
-        self._discard(key)
-        sliding = math.inf if expiration.sliding is None else expiration.sliding
-        absolute = math.inf if expiration.absolute is None else expiration.absolute
-        self._shard(key)[key] = _HEADER.pack(self._clock(), sliding, absolute) + value
-        self._size += len(value)
+        shard = self._shards[hash(key) & _MASK]
+        old = shard.pop(key, None)
+        sliding, absolute = expiration.sliding, expiration.absolute
+        shard[key] = (
+            _HEADER.pack(
+                self._clock(), math.inf if sliding is None else sliding, math.inf if absolute is None else absolute
+            )
+            + value
+        )
+        self._size += len(value) - (0 if old is None else len(old) - _HEADER.size)
         self._newest = key
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._scan_interval, self._scan)
         if self._size > self._size_limit:
             self._start_work()
 
-    def _discard(self, key: str) -> None:
-        record = self._shard(key).pop(key, None)
+    def _drop(self, key: str) -> None:
+        record = self._shards[hash(key) & _MASK].pop(key, None)
         if record is not None:
             self._size -= len(record) - _HEADER.size
-
-    def _drop(self, key: str) -> None:
-        self._discard(key)
         self._leases.pop(key, None)
 
     def _expired(self, key: str, record: bytes, now: float) -> bool:
@@ -215,10 +220,6 @@ class MemoryCache(DistributedCache):
         # An entry in use does not expire under its holder.
         held = self._leases.get(key)
         return held is None or held[1] <= now
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise CacheUnavailableError("The memory cache is closed.")
 
     # Maintenance, in slices between which the event loop runs
 
@@ -296,3 +297,7 @@ class MemoryCache(DistributedCache):
             if self._leases.get(key, ("", 0.0))[1] <= now and key != self._newest:
                 return _STAMP.unpack_from(record)[0], key
         return math.inf, ""
+
+
+def _closed_error() -> CacheUnavailableError:
+    return CacheUnavailableError("The memory cache is closed.")

@@ -65,7 +65,7 @@ class CookieProtector:
             payload = _decode(cookie_value)
             read_key_id(payload)
             await self._ring.load()
-            return self._remembered(cookie_value) or await self._unprotect(cookie_value, payload)
+            return self.peek(cookie_value) or await self._unprotect(cookie_value, payload)
         except KeyRingError:
             raise
         except DataProtectionError as error:
@@ -76,7 +76,13 @@ class CookieProtector:
 
     def peek(self, cookie_value: str) -> str | None:
         """Returns the session key of a remembered cookie value; None if `read` has to be asked."""
-        return self._remembered(cookie_value) if self._ring.is_current else None
+        ring = self._ring
+        if not ring.is_current or ring.keys is not self._read_with:
+            return None
+        session_key = self._read.get(cookie_value)
+        if session_key is not None:
+            self._read.move_to_end(cookie_value)
+        return session_key
 
     async def _unprotect(self, cookie_value: str, payload: bytes) -> str:
         try:
@@ -89,24 +95,14 @@ class CookieProtector:
         self._remember(cookie_value, session_key)
         return session_key
 
-    def _remembered(self, cookie_value: str) -> str | None:
-        self._forget_if_changed()
-        session_key = self._read.get(cookie_value)
-        if session_key is not None:
-            self._read.move_to_end(cookie_value)
-        return session_key
-
     def _remember(self, cookie_value: str, session_key: str) -> None:
-        self._forget_if_changed()
-        self._read[cookie_value] = session_key
-        if len(self._read) > _REMEMBERED:
-            self._read.popitem(last=False)
-
-    def _forget_if_changed(self) -> None:
         keys = self._ring.keys
         if keys is not self._read_with:
             self._read.clear()
             self._read_with = keys
+        self._read[cookie_value] = session_key
+        if len(self._read) > _REMEMBERED:
+            self._read.popitem(last=False)
 
 
 def _decode(cookie_value: str) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -27,12 +28,9 @@ _AFTER_FAILED_REFRESH: Final = timedelta(minutes=2)
 _BETWEEN_SEARCHES: Final = timedelta(seconds=10)
 _BETWEEN_FAILED_SEARCHES: Final = timedelta(seconds=1)
 
+_LONGEST_PERIOD: Final = REFRESH_PERIOD.total_seconds()
 _LOAD_TIMEOUT: Final = 30.0
 _ATTEMPTS: Final = 10
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class KeyRing:
@@ -47,7 +45,7 @@ class KeyRing:
             understand each other's payloads. ASP.NET's ``SetApplicationName``; None or "" for none.
         logger: Where keys made, elements left out and failures are logged.
         read_only: Never add a key.
-        now: Returns the current time, aware.
+        clock: The time now, as Unix time.
     """
 
     def __init__(
@@ -57,15 +55,15 @@ class KeyRing:
         application_name: str | None = None,
         logger: Logger = default_logger,
         read_only: bool = False,
-        now: Callable[[], datetime] = _utc_now,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._repository = repository
         self._application_name = application_name
         self._logger = logger
         self._read_only = read_only
-        self._now = now
+        self._clock = clock
         self._keys: KeySet | None = None
-        self._refresh_at = now()
+        self._refresh_at = 0.0
         self._task: asyncio.Task[None] | None = None
         self._failure: KeyRingError | None = None
         self._searched_at: datetime | None = None
@@ -84,7 +82,10 @@ class KeyRing:
     @property
     def is_current(self) -> bool:
         """Whether the keys were loaded and no refresh is waiting to be started."""
-        return self._keys is not None and (self._task is not None or not self._is_due())
+        # A clock that was set back must not put the refresh off for as long.
+        return self._keys is not None and (
+            self._task is not None or 0 < self._refresh_at - self._clock() <= _LONGEST_PERIOD
+        )
 
     def create_protector(self, *purposes: str) -> DataProtector:
         """Makes a protector for the application name and these purposes.
@@ -137,9 +138,8 @@ class KeyRing:
             if self._task is task:  # it was cancelled before it ran
                 self._task = None
 
-    def _is_due(self) -> bool:
-        # A clock that was set back must not put the refresh off for as long.
-        return not timedelta(0) < self._refresh_at - self._now() <= REFRESH_PERIOD
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock(), UTC)
 
     async def _load_now(self) -> None:
         """Waits for the load that is under way or a new one."""
@@ -173,13 +173,15 @@ class KeyRing:
     def _fail(self, error: Exception) -> None:
         reason = "there was no answer in time" if isinstance(error, TimeoutError) else str(error) or repr(error)
         self._failure = KeyRingError(f"The key ring in {self._repository} cannot be used: {reason}")
-        self._refresh_at = self._now() + _AFTER_FAILED_REFRESH
+        self._refresh_at = self._clock() + _AFTER_FAILED_REFRESH.total_seconds()
         self._logger.error("The key ring in {Repository} was not loaded", str(self._repository), exception=error)
 
     def _succeed(self, keys: KeySet, refresh_at: datetime) -> None:
         self._failure = None
         expiration = keys.default.expiration_date
-        self._refresh_at = min(refresh_at, expiration) if expiration > self._now() else refresh_at
+        if self._now() < expiration < refresh_at:
+            refresh_at = expiration
+        self._refresh_at = refresh_at.timestamp()
         if keys != self._keys:
             self._keys = keys
         self._logger.debug(

@@ -1,7 +1,7 @@
 """Client sessions: a cookie with a protected random key, and values kept by a distributed cache."""
 
+from kestrun_py.sessions.headers import describe_session, unavailable_response
 from kestrun_py.sessions.options import CacheFailurePolicy, SessionAccess, SessionLock, SessionOptions
-from kestrun_py.sessions.scope import SessionScope, unavailable_response
 from kestrun_py.sessions.session import Session
 from kestrun_py.sessions.store import SessionStore
 
@@ -11,7 +11,7 @@ __all__ = [
     "SessionAccess",
     "SessionLock",
     "SessionOptions",
-    "SessionScope",
     "SessionStore",
+    "describe_session",
     "unavailable_response",
 ]

@@ -11,11 +11,11 @@ import re
 import secrets
 import threading
 import uuid
-from collections.abc import Callable, Coroutine
 from struct import Struct
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import orjson
+from multidict import CIMultiDictProxy
 
 from kestrun_py._bridge import can_wait, wait
 from kestrun_py.caching import Lease
@@ -30,7 +30,7 @@ from kestrun_py.errors import (
 from kestrun_py.sessions import blob
 from kestrun_py.sessions.outcome import Origin
 
-__all__ = ["Session", "SessionState"]
+__all__ = ["Session", "SessionSource", "SessionState"]
 
 _INT32: Final = Struct(">i")
 _INT32_MIN: Final = -(2**31)
@@ -52,16 +52,24 @@ class SessionState:
         available: Whether the cache could be read.
     """
 
-    __slots__ = ("available", "key", "lease", "origin", "queued", "session_id", "size", "values")
+    lease: Lease | None = None
+    queued = False
 
-    def __init__(self, origin: Origin, key: str | None = None, *, available: bool = True) -> None:
+    def __init__(
+        self,
+        origin: Origin,
+        key: str | None = None,
+        session_id: bytes = b"",
+        values: dict[str, bytes] | None = None,
+        size: int = blob.HEADER_SIZE,
+        *,
+        available: bool = True,
+    ) -> None:
         self.origin = origin
         self.key = key
-        self.session_id = b""
-        self.values: dict[str, bytes] = {}
-        self.size = blob.HEADER_SIZE
-        self.lease: Lease | None = None
-        self.queued = False
+        self.session_id = session_id
+        self.values: dict[str, bytes] = {} if values is None else values
+        self.size = size
         self.available = available
 
     def ensure_id(self) -> bytes:
@@ -69,6 +77,20 @@ class SessionState:
         if not self.session_id:
             self.session_id = secrets.token_bytes(16)
         return self.session_id
+
+
+class SessionSource(Protocol):
+    """Where a session is loaded from: the `SessionStore`."""
+
+    @property
+    def max_size(self) -> int:
+        """The most bytes that a stored session may have."""
+
+    async def load(self, headers: CIMultiDictProxy[str], *, read_only: bool) -> SessionState:
+        """Loads the session whose cookie is among a request's headers."""
+
+    def give_back(self, state: SessionState) -> None:
+        """Takes what was loaded when the request had ended meanwhile."""
 
 
 class Session:
@@ -80,51 +102,40 @@ class Session:
     Keys are text, compared exactly; values are bytes, with helpers for text, 32-bit integers and JSON.
 
     Args:
-        load: Loads the session; called at most once at a time.
-        give_back: Takes what was loaded when the request had ended meanwhile.
-        read_only: Whether a write is an error.
-        max_size: The most bytes that the stored session may have.
+        source: Loads the session; asked for one load at a time.
+        headers: The request's headers. A session does not refer to its request: a cycle would leave each request to
+            the garbage collector.
+
+    Attributes:
+        read_only: Whether a write is an error, and the session is loaded without its lock.
+        accessed: Whether it was looked at, beyond being loaded.
+        changed: Whether a value was set or removed.
+        emptied: Whether it was cleared, or lost its last value, at any time during the request.
+        abandoned: Whether it was given up with its cookie.
+        renewed: Whether a new key was asked for.
+        ended: Whether the end of the request has been dealt with: stored, or given up.
+        started: Whether it was stored under a new key, which `set_cookie` gives to the client.
+        set_cookie: The Set-Cookie header for the response, if the client's cookie changes.
     """
 
-    __slots__ = (
-        "_closed",
-        "_give_back",
-        "_load",
-        "_loaders",
-        "_loading",
-        "_lock",
-        "_max_size",
-        "_state",
-        "abandoned",
-        "accessed",
-        "changed",
-        "emptied",
-        "read_only",
-        "renewed",
-    )
+    read_only = False
+    accessed = False
+    changed = False
+    emptied = False
+    abandoned = False
+    renewed = False
+    ended = False
+    started = False
+    set_cookie: str | None = None
+    _state: SessionState | None = None
+    _loading = False
+    _closed = False
 
-    def __init__(
-        self,
-        load: Callable[[], Coroutine[Any, Any, SessionState]],
-        give_back: Callable[[SessionState], object],
-        *,
-        read_only: bool,
-        max_size: int,
-    ) -> None:
-        self._load = load
-        self._give_back = give_back
-        self.read_only = read_only
-        self._max_size = max_size
-        self._state: SessionState | None = None
-        self._loading = False
-        self._loaders: list[asyncio.Future[None]] = []
-        self._closed = False
+    def __init__(self, source: SessionSource, headers: CIMultiDictProxy[str]) -> None:
+        self._source = source
+        self._headers = headers
+        self._waiting: tuple[asyncio.Future[None], ...] = ()
         self._lock = threading.Lock()
-        self.accessed = False
-        self.changed = False
-        self.emptied = False
-        self.abandoned = False
-        self.renewed = False
 
     # Loading and ending
 
@@ -144,14 +155,14 @@ class Session:
                 raise SessionClosedError("The request has ended; its session can no longer be loaded.")
             if self._loading:
                 loaded = asyncio.get_running_loop().create_future()
-                self._loaders.append(loaded)
+                self._waiting += (loaded,)
                 await loaded
                 continue
             self._loading = True
             try:
-                state = await self._load()
+                state = await self._source.load(self._headers, read_only=self.read_only)
                 if self._closed:  # by the end of the request, which a task or thread of the script outlives
-                    self._give_back(state)
+                    self._source.give_back(state)
                 else:
                     self._state = state
             except SessionUnavailableError:
@@ -159,10 +170,10 @@ class Session:
                 raise
             finally:
                 self._loading = False
-                for waiting in self._loaders:
-                    if not waiting.done():
-                        waiting.set_result(None)
-                self._loaders.clear()
+                waiting, self._waiting = self._waiting, ()
+                for loaded in waiting:
+                    if not loaded.done():
+                        loaded.set_result(None)
 
     def close(self) -> SessionState | None:
         """Ends the session for this request: what is written from now on is an error, not a loss."""
@@ -172,9 +183,9 @@ class Session:
 
     def _loaded(self) -> SessionState:
         self.accessed = True
-        state = self._state
-        if state is not None:
-            return state
+        return self._state or self._load_now()
+
+    def _load_now(self) -> SessionState:
         if self._closed:
             raise SessionClosedError("The request has ended; its session can no longer be loaded.")
         if not can_wait():
@@ -225,18 +236,19 @@ class Session:
         """
         if not isinstance(value, (bytes, bytearray, memoryview)):
             raise ArgumentError(f"A session value must be bytes, not {type(value).__name__}: set_string, set_json ...")
-        key = _checked_key(key)
         value = bytes(value)
         state = self._writable()
+        key = _checked_key(key)
         with self._lock:
             self._check_open()
             if not state.available:
                 return
             old = state.values.get(key)
-            size = state.size + blob.entry_size(key, value) - (0 if old is None else blob.entry_size(key, old))
-            if size > self._max_size:
+            size = state.size + (blob.entry_size(key, value) if old is None else len(value) - len(old))
+            limit = self._source.max_size
+            if size > limit:
                 raise SessionTooLargeError(
-                    f"The session would have {size} bytes with {key!r}; the limit (max_size) is {self._max_size} bytes."
+                    f"The session would have {size} bytes with {key!r}; the limit (max_size) is {limit} bytes."
                 )
             state.values[key] = value
             state.size = size
@@ -345,9 +357,7 @@ class Session:
             raise SessionReadOnlyError(
                 'This route was mapped with session_access="read_only", so it cannot write to the session.'
             )
-        state = self._loaded()
-        self._check_open()
-        return state
+        return self._loaded()
 
     def _check_open(self) -> None:
         if self._closed:
@@ -360,9 +370,8 @@ def _checked_key(key: str) -> str:
     """Returns the key in the form in which a session holds it."""
     if not isinstance(key, str):
         raise ArgumentError(f"A session key must be text, not {type(key).__name__}.")
-    if key.isascii():
-        size = len(key)
-    else:
+    size = len(key)
+    if not key.isascii():
         encoded = _utf8(key)
         size = len(encoded)
         key = encoded.decode("utf-8")

@@ -8,9 +8,14 @@ import secrets
 import time
 import uuid
 from collections.abc import Awaitable, Coroutine
+from functools import lru_cache
 from typing import Final, TypeVar
 
+from aiohttp import hdrs, web
+from multidict import CIMultiDictProxy
+
 from kestrun_py.caching import DistributedCache, Expiration, Lease
+from kestrun_py.cookies import read_cookie
 from kestrun_py.data_protection import CookieProtector
 from kestrun_py.errors import (
     CacheError,
@@ -29,7 +34,7 @@ from kestrun_py.sessions.options import CacheFailurePolicy, SessionLock, Session
 from kestrun_py.sessions.outcome import CookieAction, Origin, Store, decide
 from kestrun_py.sessions.session import Session, SessionState
 
-__all__ = ["CookieChange", "SessionStore", "fingerprint"]
+__all__ = ["SessionStore", "fingerprint"]
 
 _KEY_LENGTH: Final = 36
 
@@ -41,17 +46,9 @@ def fingerprint(session_key: str) -> str:
     return hashlib.sha256(session_key.encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
 
-class CookieChange:
-    """What a response does to the session cookie: `action`, and for `SET` the cookie's new value."""
-
-    __slots__ = ("action", "value")
-
-    def __init__(self, action: CookieAction, value: str = "") -> None:
-        self.action = action
-        self.value = value
-
-
-_NO_CHANGE: Final = CookieChange(CookieAction.LEAVE)
+# A browser sends the same header with each request, so the last ones that were read are worth remembering.
+_REMEMBERED_LENGTH: Final = 2048
+_remembered_cookie: Final = lru_cache(maxsize=1024)(read_cookie)
 
 
 class SessionStore:
@@ -68,7 +65,7 @@ class SessionStore:
         self, cache: DistributedCache, protector: CookieProtector, options: SessionOptions, logger: Logger
     ) -> None:
         self.options = options
-        self.cookie_name = options.cookie.name or ""
+        self._cookie_name = options.cookie.name or ""
         self._cache = cache
         self._protector = protector
         self._logger = logger
@@ -83,14 +80,20 @@ class SessionStore:
         await self._leases.close()
         await asyncio.gather(*self._background, return_exceptions=True)
 
+    @property
+    def max_size(self) -> int:
+        """The most bytes that a stored session may have."""
+        return self.options.max_size
+
     # Loading
 
-    async def load(self, cookie: str | None, *, read_only: bool) -> SessionState:
-        """Loads the session of a cookie value, under its lock unless `read_only`.
+    async def load(self, headers: CIMultiDictProxy[str], *, read_only: bool) -> SessionState:
+        """Loads the session whose cookie is among a request's headers, under its lock unless `read_only`.
 
         Raises:
             SessionUnavailableError: The cache or the key ring cannot be read, or the lock was not free, in time.
         """
+        cookie = self._cookie(headers)
         if cookie is None:
             return SessionState(Origin.NONE)
         deadline = time.monotonic() + self.options.io_timeout
@@ -118,60 +121,69 @@ class SessionStore:
             )
             return SessionState(Origin.NONE, available=False)
 
+    def _cookie(self, headers: CIMultiDictProxy[str]) -> str | None:
+        """The value of the session cookie that a request carries, if any."""
+        found = headers.getall(hdrs.COOKIE, None)
+        if found is None:
+            return None
+        header = found[0] if len(found) == 1 else "; ".join(found)
+        read = _remembered_cookie if len(header) <= _REMEMBERED_LENGTH else read_cookie
+        return read(header, self._cookie_name)
+
     async def _load_locked(self, key: str, deadline: float) -> SessionState:
         if not self._queues.try_acquire(key):
             try:
                 await self._queues.acquire(key, self._remaining(deadline))
             except TimeoutError:
                 raise LockTimeoutError("the session stayed in use in this process") from None
-        queued = True
+        lease = None
         try:
             lease = await self._cache.lock(key, lease_time=self._lease_time, timeout=self._remaining(deadline))
             state = self._opened(key, None if lease is None else lease.value)
-            if lease is not None:
-                self._leases.add(lease)
-                state.lease = lease
-                state.queued = True
-                queued = False
-            return state
         finally:
-            if queued:
+            if lease is None:
                 self._queues.release(key)
+        if lease is not None:
+            self._leases.add(lease)
+            state.lease = lease
+            state.queued = True
+        return state
 
     def _opened(self, key: str, stored: bytes | None) -> SessionState:
         if stored is None:
             if self._logger.is_enabled(LogLevel.INFORMATION):
                 self._logger.information("Accessing expired session {Session}", fingerprint(key))
             return SessionState(Origin.EXPIRED, key)
-        state = SessionState(Origin.KNOWN, key)
         try:
-            state.session_id, state.values = blob.decode(stored)
-            state.size = len(stored)
+            session_id, values = blob.decode(stored)
         except blob.CorruptBlobError as error:
             self._logger.warning(
                 "What is stored for session {Session} cannot be read ({Error}); it counts as empty.",
                 fingerprint(key),
                 error,
             )
-        else:
-            if self._logger.is_enabled(LogLevel.DEBUG):
-                self._logger.debug("Session {Session} loaded with {Count} values", fingerprint(key), len(state.values))
-        return state
+            return SessionState(Origin.KNOWN, key)
+        if self._logger.is_enabled(LogLevel.DEBUG):
+            self._logger.debug("Session {Session} loaded with {Count} values", fingerprint(key), len(values))
+        return SessionState(Origin.KNOWN, key, session_id, values, len(stored))
 
     # Ending
 
-    async def commit(self, session: Session) -> CookieChange:
-        """Does what the end of a request does to its session, and returns what its response does to the cookie.
+    async def commit(self, session: Session, request: web.BaseRequest) -> None:
+        """Does what the end of a request does to its session, once; the session then says what to tell the client.
 
         Raises:
             SessionUnavailableError: The session could not be stored in time, or its lock was lost; nothing was
                 written that the client can see.
         """
+        if session.ended:
+            return
+        session.ended = True
         state = session.close()
         if state is None or not state.available:
-            return _NO_CHANGE
+            return
         try:
-            return await self._commit(session, state, time.monotonic() + self.options.io_timeout)
+            await self._commit(session, state, request)
         except (CacheError, DataProtectionError) as error:
             if self.options.on_cache_failure is CacheFailurePolicy.FAIL:
                 raise SessionUnavailableError(f"The session could not be stored: {error}") from error
@@ -180,14 +192,14 @@ class SessionStore:
                 self._cache.name,
                 error,
             )
-            return _NO_CHANGE
         finally:
             if state.lease is None:
                 self._leave(state)
             else:  # nothing was written: the lock is still ours to give back
                 self.give_back(state)
 
-    async def _commit(self, session: Session, state: SessionState, deadline: float) -> CookieChange:
+    async def _commit(self, session: Session, state: SessionState, request: web.BaseRequest) -> None:
+        deadline = time.monotonic() + self.options.io_timeout
         outcome = decide(
             state.origin,
             has_values=bool(state.values),
@@ -197,20 +209,28 @@ class SessionStore:
             renewed=session.renewed,
         )
         if outcome.store is Store.NEW_KEY:
-            return await self._start(session, state, deadline, remove_old=outcome.remove_old)
+            cookie = await self._start(session, state, deadline, remove_old=outcome.remove_old)
+            session.started = True
+            session.set_cookie = self.options.cookie.set_cookie_header(cookie, is_https=request.secure)
+            return
         if outcome.store is Store.SAME_KEY:
             assert state.key is not None
             await self._write(state, blob.encode(state.ensure_id(), state.values), deadline)
-            self._log_stored(state.key, len(state.values))
+            self._log_stored(state.key, state)
         elif outcome.remove_old:
             await self._write(state, None, deadline)
         elif state.lease is not None:
             await self._release(state.lease)
             state.lease = None
-        return _NO_CHANGE if outcome.cookie is CookieAction.LEAVE else CookieChange(outcome.cookie)
+        if outcome.cookie is CookieAction.EXPIRE:
+            session.set_cookie = self.options.cookie.delete_cookie_header(is_https=request.secure)
 
-    async def _start(self, session: Session, state: SessionState, deadline: float, *, remove_old: bool) -> CookieChange:
-        """Stores the values under a new key, then removes what was stored under the old one."""
+    async def _start(self, session: Session, state: SessionState, deadline: float, *, remove_old: bool) -> str:
+        """Stores the values under a new key, then removes what was stored under the old one.
+
+        Returns:
+            The cookie value for the new key.
+        """
         lease = (state.lease or await self._lease(state, deadline)) if remove_old else None
         key = str(uuid.UUID(bytes=secrets.token_bytes(16)))
         cookie = await self._in_time(self._protector.write(key))
@@ -225,8 +245,8 @@ class SessionStore:
                 raise
         if self._logger.is_enabled(LogLevel.INFORMATION):
             self._logger.information("Session {Session} started", fingerprint(key))
-        self._log_stored(key, len(state.values))
-        return CookieChange(CookieAction.SET, cookie)
+        self._log_stored(key, state)
+        return cookie
 
     async def _write(self, state: SessionState, value: bytes | None, deadline: float) -> None:
         """Replaces or removes the stored session, which only the holder of its lease can do."""
@@ -251,12 +271,15 @@ class SessionStore:
             absolute = time.time() + self.options.absolute_timeout
         return Expiration(self.options.idle_timeout, absolute)
 
-    def _log_stored(self, key: str, count: int) -> None:
+    def _log_stored(self, key: str, state: SessionState) -> None:
         if self._logger.is_enabled(LogLevel.DEBUG):
-            self._logger.debug("Session {Session} stored with {Count} values", fingerprint(key), count)
+            self._logger.debug("Session {Session} stored with {Count} values", fingerprint(key), len(state.values))
 
     def discard(self, session: Session) -> None:
         """Ends a session without storing it: its request was cancelled, or failed in a way that stores nothing."""
+        if session.ended:
+            return
+        session.ended = True
         state = session.close()
         if state is not None:
             self.give_back(state)

@@ -65,7 +65,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 async def present(cache: MemoryCache, *keys: str) -> str:
     """Those of the keys that are stored, without using them."""
-    return "".join(key for key in keys if key in cache._shard(key))
+    return "".join(key for key in keys if any(key in shard for shard in cache._shards))
 
 
 # Options

@@ -62,8 +62,8 @@ class Clock:
     def __init__(self) -> None:
         self.time = START
 
-    def __call__(self) -> datetime:
-        return self.time
+    def __call__(self) -> float:
+        return self.time.timestamp()
 
     def advance(self, **amount: float) -> None:
         self.time += timedelta(**amount)

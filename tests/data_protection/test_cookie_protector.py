@@ -20,7 +20,7 @@ def make_protector(
     store: Store, *, name: str | None = "app", clock: Clock | None = None
 ) -> tuple[CookieProtector, Log]:
     log = Log()
-    ring = KeyRing(store, application_name=name, logger=log, now=clock or Clock())
+    ring = KeyRing(store, application_name=name, logger=log, clock=clock or Clock())
     return CookieProtector(ring, logger=log), log
 
 
@@ -144,7 +144,7 @@ async def test_the_cookie_of_another_application_is_refused(name: str | None) ->
 async def test_a_plaintext_that_is_no_text_is_refused() -> None:
     store = Store(key_xml(ID))
     protector, _ = make_protector(store)
-    ring = KeyRing(store, application_name="app", logger=Log(), now=Clock())
+    ring = KeyRing(store, application_name="app", logger=Log(), clock=Clock())
     await ring.load()
     payload = ring.create_protector("SessionMiddleware").protect(b"\xff" * 36)
     assert await protector.read(base64.b64encode(payload).decode()) is None
@@ -194,7 +194,7 @@ async def test_a_revoked_key_stops_working_at_the_next_refresh() -> None:
     protector, log = make_protector(store, clock=clock)
     value = await protector.write(SESSION_KEY)
     assert await protector.read(value) == SESSION_KEY
-    store.elements.append(revocation_xml(ID, clock()))
+    store.elements.append(revocation_xml(ID, clock.time))
     clock.advance(days=1)
     assert protector.peek(value) is None, "a refresh is due, which only read can start"
     await protector.read(value)

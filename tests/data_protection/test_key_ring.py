@@ -32,7 +32,7 @@ class SlowStore(Store):
 
 @pytest.fixture
 def ring(store: Store, clock: Clock, log: Log) -> KeyRing:
-    return KeyRing(store, logger=log, now=clock)
+    return KeyRing(store, logger=log, clock=clock)
 
 
 def keys_in(store: Store) -> tuple[Key, ...]:
@@ -64,7 +64,7 @@ async def test_an_empty_store_gets_one_key(ring: KeyRing, store: Store, log: Log
 
 
 async def test_two_rings_over_one_store_read_each_other(store: Store, clock: Clock, log: Log) -> None:
-    rings = [KeyRing(store, application_name="app", logger=log, now=clock) for _ in range(2)]
+    rings = [KeyRing(store, application_name="app", logger=log, clock=clock) for _ in range(2)]
     await asyncio.gather(*(ring.load() for ring in rings))
     first, second = (ring.create_protector("p") for ring in rings)
     assert second.unprotect(first.protect(b"value")) == b"value"
@@ -80,7 +80,7 @@ async def test_a_ring_that_loses_the_race_for_the_first_key_takes_the_winners(cl
             return await super().append(xml, friendly_name, expected)
 
     store = Raced()
-    ring = KeyRing(store, logger=log, now=clock)
+    ring = KeyRing(store, logger=log, clock=clock)
     await ring.load()
     assert ring.keys.default.id == ID
     assert len(store.elements) == 1
@@ -92,12 +92,12 @@ async def test_a_store_that_always_changes_is_given_up(clock: Clock, log: Log) -
             return False
 
     with pytest.raises(KeyRingError, match="changed at each of 10 attempts"):
-        await KeyRing(Restless(), logger=log, now=clock).load()
+        await KeyRing(Restless(), logger=log, clock=clock).load()
 
 
 async def test_the_application_name_is_the_first_purpose(store: Store, clock: Clock, log: Log) -> None:
     async def protector(name: str | None, *purposes: str) -> object:
-        ring = KeyRing(store, application_name=name, logger=log, now=clock)
+        ring = KeyRing(store, application_name=name, logger=log, clock=clock)
         await ring.load()
         return ring.create_protector(*purposes)
 
@@ -118,7 +118,7 @@ async def test_a_ring_that_is_not_loaded_says_so(ring: KeyRing) -> None:
 
 async def test_loading_is_one_task_for_all_who_wait(clock: Clock, log: Log) -> None:
     store = SlowStore()
-    ring = KeyRing(store, logger=log, now=clock)
+    ring = KeyRing(store, logger=log, clock=clock)
     waiters = [asyncio.create_task(ring.load()) for _ in range(20)]
     await store.asked.wait()
     waiters[0].cancel()
@@ -145,7 +145,7 @@ async def test_a_failed_load_fails_for_all_and_the_next_call_tries_again(ring: K
 async def test_a_load_that_nobody_waits_for_any_more_fails_quietly(clock: Clock, log: Log) -> None:
     store = SlowStore()
     store.broken = OSError("broken")
-    ring = KeyRing(store, logger=log, now=clock)
+    ring = KeyRing(store, logger=log, clock=clock)
     waiter = asyncio.create_task(ring.load())
     await store.asked.wait()
     waiter.cancel()
@@ -159,11 +159,11 @@ async def test_a_load_that_nobody_waits_for_any_more_fails_quietly(clock: Clock,
 async def test_a_store_that_never_answers(clock: Clock, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(key_ring, "_LOAD_TIMEOUT", 0.01)
     with pytest.raises(KeyRingError, match="no answer in time"):
-        await KeyRing(SlowStore(), logger=log, now=clock).load()
+        await KeyRing(SlowStore(), logger=log, clock=clock).load()
 
 
 async def test_a_read_only_ring_never_adds_a_key(store: Store, clock: Clock, log: Log) -> None:
-    ring = KeyRing(store, logger=log, now=clock, read_only=True)
+    ring = KeyRing(store, logger=log, clock=clock, read_only=True)
     with pytest.raises(KeyRingError, match="read-only"):
         await ring.load()
     assert store.elements == []
@@ -177,7 +177,7 @@ async def test_a_read_only_ring_never_adds_a_key(store: Store, clock: Clock, log
 async def test_a_store_that_cannot_be_written_is_used_as_it_is(clock: Clock, log: Log) -> None:
     store = Store(key_xml(ID, created=START - timedelta(days=89)))
     store.read_only = KeyRingError("read-only disk")
-    ring = KeyRing(store, logger=log, now=clock)
+    ring = KeyRing(store, logger=log, clock=clock)
     await ring.load()
     assert ring.keys.default.id == ID
     assert "read-only disk" in log.texts("error")[0]
@@ -202,12 +202,12 @@ async def test_a_revocation_from_the_future_does_not_fill_the_store(ring: KeyRin
 
 async def test_after_every_key_was_revoked_one_key_replaces_them(store: Store, clock: Clock, log: Log) -> None:
     old = Store(key_xml(ID, created=START - timedelta(days=10)))
-    before = KeyRing(old, logger=log, now=clock)
+    before = KeyRing(old, logger=log, clock=clock)
     await before.load()
     payload = before.create_protector("p").protect(b"value")
     old.elements.append(revocation_xml("*", START))
     for _ in range(3):
-        ring = KeyRing(old, logger=log, now=clock)
+        ring = KeyRing(old, logger=log, clock=clock)
         await ring.load()
         assert not ring.keys.default.is_revoked
         with pytest.raises(DataProtectionError, match="revoked"):
@@ -244,7 +244,7 @@ async def test_a_clock_that_is_set_back_does_not_put_the_refresh_off(ring: KeyRi
 async def test_a_refresh_delays_nobody(clock: Clock, log: Log) -> None:
     store = SlowStore(key_xml(ID))
     store.answer.set()
-    ring = KeyRing(store, logger=log, now=clock)
+    ring = KeyRing(store, logger=log, clock=clock)
     await ring.load()
     store.answer.clear()
     store.asked.clear()
@@ -296,7 +296,7 @@ async def test_rotation_over_a_year(ring: KeyRing, store: Store, clock: Clock) -
         clock.advance(hours=6)
         if not ring.is_current:
             await refreshed(ring)
-        assert ring.keys.default.can_protect(clock())
+        assert ring.keys.default.can_protect(clock.time)
         payloads.append(protector.protect(b"value"))
     keys = sorted(keys_in(store), key=lambda key: key.creation_date)
     assert len(keys) == 5
@@ -338,7 +338,7 @@ async def test_an_unknown_key_is_looked_for_once_in_ten_seconds(ring: KeyRing, s
 async def test_a_flood_of_unknown_keys_is_one_read(clock: Clock, log: Log) -> None:
     store = SlowStore(key_xml(ID))
     store.answer.set()
-    ring = KeyRing(store, logger=log, now=clock)
+    ring = KeyRing(store, logger=log, clock=clock)
     await ring.load()
     store.answer.clear()
     searches = [asyncio.create_task(ring.find_unknown()) for _ in range(100)]
@@ -365,11 +365,11 @@ async def test_a_search_that_fails_is_no_answer(ring: KeyRing, store: Store, clo
 
 
 async def test_a_store_that_came_back_empty_is_followed(store: Store, clock: Clock, log: Log) -> None:
-    ring = KeyRing(store, logger=log, now=clock)
+    ring = KeyRing(store, logger=log, clock=clock)
     await ring.load()
     clock.advance(hours=1)
     store.elements.clear()
-    other = KeyRing(store, logger=log, now=clock)
+    other = KeyRing(store, logger=log, clock=clock)
     await other.load()
     payload = other.create_protector("p").protect(b"value")
     protector = ring.create_protector("p")
@@ -382,7 +382,7 @@ async def test_a_store_that_came_back_empty_is_followed(store: Store, clock: Clo
 @pytest.mark.parametrize("started", [False, True])
 async def test_close_during_the_first_load(started: bool, clock: Clock, log: Log) -> None:
     store = SlowStore()
-    ring = KeyRing(store, logger=log, now=clock)
+    ring = KeyRing(store, logger=log, clock=clock)
     waiter = asyncio.create_task(ring.load())
     await (store.asked.wait() if started else asyncio.sleep(0))
     assert store.asked.is_set() == started
@@ -397,7 +397,7 @@ async def test_close_during_the_first_load(started: bool, clock: Clock, log: Log
 
 async def test_the_master_key_is_logged_nowhere(tmp_path: Path, clock: Clock, log: Log) -> None:
     repository = FileXmlRepository(tmp_path)
-    ring = KeyRing(repository, logger=log, now=clock)
+    ring = KeyRing(repository, logger=log, clock=clock)
     await ring.load()
     xml = (tmp_path / f"key-{ring.keys.default.id}.xml").read_text()
     (tmp_path / "broken.xml").write_text(xml[:-3])

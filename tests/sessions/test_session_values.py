@@ -6,12 +6,13 @@ import asyncio
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from kestrun_py.errors import (
     ArgumentError,
@@ -25,6 +26,24 @@ from kestrun_py.sessions.outcome import Origin
 from kestrun_py.sessions.session import SessionState
 
 HUNDRED = bytes(100)
+
+
+class Source:
+    """Loads what it is told to."""
+
+    def __init__(self, load: Callable[[], Coroutine[Any, Any, SessionState]], *, max_size: int = 100) -> None:
+        self._load = load
+        self.max_size = max_size
+        self.given_back: list[SessionState] = []
+
+    async def load(self, headers: CIMultiDictProxy[str], *, read_only: bool) -> SessionState:
+        return await self._load()
+
+    def give_back(self, state: SessionState) -> None:
+        self.given_back.append(state)
+
+
+NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
 
 
 def loaded(
@@ -45,7 +64,8 @@ def loaded(
             state.size = len(stored)
         return state
 
-    session = Session(load, [].append, read_only=read_only, max_size=max_size)
+    session = Session(Source(load, max_size=max_size), NO_HEADERS)
+    session.read_only = read_only
     asyncio.run(session.load())
     return session
 
@@ -365,7 +385,7 @@ def test_first_access_outside_a_script() -> None:
         calls.append(1)
         return SessionState(Origin.NONE)
 
-    session = Session(load, [].append, read_only=False, max_size=100)
+    session = Session(Source(load), NO_HEADERS)
     with pytest.raises(SessionNotLoadedError, match=r"await context\.session\.load\(\)"):
         session.get("a")
     assert not calls
@@ -385,7 +405,7 @@ async def test_many_who_load_at_once_load_once() -> None:
         await asyncio.sleep(0.01)
         return SessionState(Origin.NONE)
 
-    session = Session(load, [].append, read_only=False, max_size=100)
+    session = Session(Source(load), NO_HEADERS)
     await asyncio.gather(*(session.load() for _ in range(10)))
     assert calls == [1]
     assert session.state is not None
@@ -403,7 +423,7 @@ async def test_a_load_that_fails_or_is_cancelled_is_tried_again() -> None:
             await asyncio.Event().wait()
         return SessionState(Origin.NONE)
 
-    session = Session(load, [].append, read_only=False, max_size=100)
+    session = Session(Source(load), NO_HEADERS)
     first, second, third = (asyncio.create_task(session.load()) for _ in range(3))
     with pytest.raises(ValueError):  # noqa: PT011
         await first
