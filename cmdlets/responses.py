@@ -38,18 +38,22 @@ def write_kr_json_response(
         compress: Leave out the indentation of two spaces.
         content_type: The content type; ``application/json; charset=utf-8`` if left out.
     """
-
-    def write(value: Any) -> None:
-        if value is None:
-            raise ArgumentError("Cannot bind argument to parameter 'input_object' because it is null.")
-        current_context("write_kr_json_response").response.write_json(
-            value, status=status_code, depth=depth, compress=compress, content_type=content_type
-        )
-
     if input_object is MISSING:
-        return Pending("write_kr_json_response", object, write)
-    write(input_object)
+        return Pending(
+            "write_kr_json_response",
+            object,
+            lambda value: _write_json(value, status_code, depth, compress, content_type),
+        )
+    _write_json(input_object, status_code, depth, compress, content_type)
     return None
+
+
+def _write_json(value: Any, status_code: int, depth: int, compress: bool, content_type: str | None) -> None:
+    if value is None:
+        raise ArgumentError("Cannot bind argument to parameter 'input_object' because it is null.")
+    current_context("write_kr_json_response").response.write_json(
+        value, status=status_code, depth=depth, compress=compress, content_type=content_type
+    )
 
 
 def write_kr_text_response(

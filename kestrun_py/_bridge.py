@@ -20,7 +20,7 @@ from greenlet import getcurrent, greenlet
 
 from kestrun_py.errors import ContextError
 
-__all__ = ["can_wait", "run_on_loop", "wait", "worker_loop"]
+__all__ = ["can_wait", "run_on_loop", "runs_on_loop", "wait", "worker_loop"]
 
 _T = TypeVar("_T")
 
@@ -28,14 +28,8 @@ _T = TypeVar("_T")
 _worker = threading.local()
 
 
-if sys.version_info >= (3, 12):
-    # Only eager tasks run inside the greenlet of the task that created them.
-    _current_task = asyncio.current_task
-else:
-
-    def _current_task() -> asyncio.Task[Any] | None:
-        return None
-
+# Eager tasks (Python 3.12) run inside the greenlet of the task that created them.
+_EAGER_TASKS: Final = sys.version_info >= (3, 12)
 
 _ENDED: Final = object()
 
@@ -54,14 +48,16 @@ class _ScriptGreenlet(greenlet):
     failure: BaseException | None = None
 
     def run(self) -> None:
-        """Runs each coroutine that is switched in; hands out what it waits for, and `_ENDED` at its end."""
-        handed_out: object = None
+        """Serves for ever; what a script waits for is handed out."""
+        _drive(self._serve())
+
+    async def _serve(self) -> None:
+        """Awaits each coroutine that is switched in, and hands out `_ENDED` at its end."""
         while True:
             assert self.parent is not None
-            coroutine = self.parent.switch(handed_out)
-            handed_out = _ENDED
+            coroutine = self.parent.switch(_ENDED)
             try:
-                self.result = _drive(coroutine)
+                self.result = await coroutine
             except BaseException as error:
                 self.failure = error
             del coroutine
@@ -105,7 +101,8 @@ def run_on_loop(coroutine: Coroutine[Any, Any, _T]) -> Generator[Any, Any, _T]:
         script = _ScriptGreenlet()
         script.switch()
     script.parent = outside
-    script.task = _current_task()
+    if _EAGER_TASKS:
+        script.task = asyncio.current_task()
     # One context for both greenlets: what a script sets, its middleware sees, as in any coroutine.
     script.gr_context = outside.gr_context
     handed_out = script.switch(coroutine)
@@ -157,12 +154,15 @@ class worker_loop:
         _worker.loop = _worker.waiter = None
 
 
+def runs_on_loop() -> bool:
+    """Whether the calling code runs directly in an ``async def`` script."""
+    script = getcurrent()
+    return type(script) is _ScriptGreenlet and (not _EAGER_TASKS or script.task is asyncio.current_task())
+
+
 def can_wait() -> bool:
     """Whether the calling code runs directly in a script, and not in a task or thread that the script started."""
-    script = getcurrent()
-    if type(script) is _ScriptGreenlet:
-        return script.task is _current_task()
-    return getattr(_worker, "loop", None) is not None
+    return runs_on_loop() or getattr(_worker, "loop", None) is not None
 
 
 def wait(awaitable: Awaitable[_T]) -> _T:
@@ -171,16 +171,17 @@ def wait(awaitable: Awaitable[_T]) -> _T:
     Raises:
         ContextError: The calling code is not (or not directly) a script.
     """
-    if not can_wait():
-        if isinstance(awaitable, types.CoroutineType):
-            awaitable.close()
-        raise ContextError(
-            "Only a route script itself can wait without await, not a task or thread that it started: "
-            "use await there, or wait before starting it."
-        )
     result: _T
-    if type(getcurrent()) is _ScriptGreenlet:
+    if runs_on_loop():
         result = _drive(awaitable if type(awaitable) is types.CoroutineType else awaitable.__await__())
-    else:
-        result = asyncio.run_coroutine_threadsafe(_worker.waiter(awaitable), _worker.loop).result()
-    return result
+        return result
+    loop = getattr(_worker, "loop", None)
+    if loop is not None:
+        result = asyncio.run_coroutine_threadsafe(_worker.waiter(awaitable), loop).result()
+        return result
+    if isinstance(awaitable, types.CoroutineType):
+        awaitable.close()
+    raise ContextError(
+        "Only a route script itself can wait without await, not a task or thread that it started: "
+        "use await there, or wait before starting it."
+    )

@@ -1,25 +1,87 @@
-"""aiohttp's HTTP server, taught to keep to itself what it cannot parse."""
+"""aiohttp's HTTP server, with a short way for what a host is asked most, and taught to keep what it cannot parse."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Final, TypeAlias
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
+from aiohttp.compression_utils import MAX_SYNC_CHUNK_SIZE
+from aiohttp.helpers import rfc822_formatted_time
+from aiohttp.http_writer import _serialize_headers
+from multidict import CIMultiDict
 
-__all__ = ["HttpRunner"]
+__all__ = ["DISPATCH", "Dispatch", "HttpRunner", "PlainResponse"]
 
+Dispatch: TypeAlias = Callable[[web.Application, web.Request], Awaitable[web.StreamResponse]]
+
+#: Where an application says how its requests are handled, if not by aiohttp's router.
+DISPATCH: Final[web.AppKey[Dispatch]] = web.AppKey("dispatch")
+
+_REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
+_WITHOUT_BODY: Final = frozenset({*range(100, 200), 204, 304})
 _MOMENT: Final = 0.05
 _MAX_FIELD: Final = 32 * 1024  # bytes of one header field; Kestrel allows as much for all of them
 
 
+class PlainResponse(web.Response):
+    """A response whose headers and bytes are all there is to it, which our connections send at once.
+
+    Elsewhere, and once somebody asks for cookies, compression or chunks, it is aiohttp's response.
+    """
+
+    # What aiohttp's constructor sets beside what is set here, which is all that it would find to do.
+    _zlib_executor_size = MAX_SYNC_CHUNK_SIZE
+    _zlib_executor = None
+
+    def __init__(self, status: int, headers: CIMultiDict[str], body: bytes | None) -> None:
+        self._state = {}
+        self._headers = headers
+        self._status = status
+        self._reason = _REASONS.get(status, "")
+        self._body = body
+
+    def pack(self, request: web.BaseRequest) -> bytes | None:
+        """Ends the response and returns the bytes to send; None, and nothing done, if there is more to it."""
+        body = self._body
+        headers = self._headers
+        if (
+            body.__class__ is not bytes
+            or self._status in _WITHOUT_BODY
+            or self._cookies is not None
+            or self._compression
+            or self._chunked
+            or self._keep_alive is not None
+            or self._eof_sent
+            or self._payload_writer is not None
+            or request.method == hdrs.METH_HEAD
+            or request.version != HttpVersion11
+            or not request.keep_alive
+            or hdrs.CONTENT_LENGTH in headers
+            or hdrs.TRANSFER_ENCODING in headers
+            or hdrs.CONNECTION in headers
+        ):
+            return None
+        headers[hdrs.CONTENT_LENGTH] = str(len(body))
+        headers.setdefault(hdrs.DATE, rfc822_formatted_time())
+        self._eof_sent = self._keep_alive = True
+        return _serialize_headers(f"HTTP/1.1 {self._status} {self._reason}", headers) + body
+
+
 class _Connection(web.RequestHandler):
-    """One connection. What is no HTTP is answered with a bare status.
+    """One connection. What is no HTTP is answered with a bare status, and a plain response is sent in one piece.
 
     aiohttp would send back and log the line that it stumbled over, and that may be the one with the cookie.
     """
 
-    __slots__ = ()
+    __slots__ = ("_plain",)
+
+    def __init__(self, server: _HttpServer, **options: Any) -> None:
+        super().__init__(server, **options)
+        self._plain = server.plain
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:
         """Cancels the request in flight after `timeout` seconds; aiohttp itself would wait as long again.
@@ -34,6 +96,26 @@ class _Connection(web.RequestHandler):
         finally:
             if timer is not None:
                 timer.cancel()
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Sends a response; a plain one in one piece, if nobody else wants to be told."""
+        packed = None
+        if type(resp) is PlainResponse and self._plain and start_time is None and not self._upgraded:
+            packed = resp.pack(request)
+        if packed is None:
+            return await super().finish_response(request, resp, start_time)
+        request._finish()
+        if self.transport is None or self.transport.is_closing():
+            return resp, True
+        self.transport.write(packed)
+        if self._paused:
+            try:
+                await self._drain_helper()
+            except ConnectionError:
+                return resp, True
+        return resp, False
 
     def handle_error(
         self,
@@ -51,6 +133,14 @@ class _Connection(web.RequestHandler):
 
 
 class _HttpServer(web.Server):
+    """Makes such connections.
+
+    Attributes:
+        plain: Whether nobody but the host itself is told when a response goes out.
+    """
+
+    plain = False
+
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, loop=self._loop, **self._kwargs)
 
@@ -76,9 +166,12 @@ class HttpRunner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        return _HttpServer(
-            made.request_handler,
+        dispatch = self.app.get(DISPATCH)
+        server = _HttpServer(
+            made.request_handler if dispatch is None else partial(dispatch, self.app),
             request_factory=made.request_factory,
             handler_cancellation=made.handler_cancellation,
             **made._kwargs,
         )
+        server.plain = dispatch is not None and len(self.app.on_response_prepare) == 1
+        return server

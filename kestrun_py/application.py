@@ -11,6 +11,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from kestrun_py._http import DISPATCH
 from kestrun_py.caching import DistributedCache
 from kestrun_py.data_protection import CookieProtector, KeyRing
 from kestrun_py.errors import DataProtectionError
@@ -51,6 +52,7 @@ def build_application(
     """
     app = web.Application(client_max_size=_MAX_BODY)
     app.router.register_resource(routes)
+    app[DISPATCH] = routes.dispatch
     server = _SERVER if server_header else None
     # Not as aiohttp's own middleware: composed once, and run without aiohttp's bookkeeping for nested applications.
     entry = entry_middleware(services, logger, server=server)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from contextvars import ContextVar
+from functools import cached_property
 from typing import TypeVar
 
 from aiohttp import web
@@ -24,7 +25,6 @@ class KestrunContext:
     """One request being handled (Kestrun's ``$Context``).
 
     Attributes:
-        request: What was asked for.
         response: What will be answered.
         services: The host's services; ``context.services.get(DistributedCache)`` is the cache.
         opened_session: The request's session; None before the session middleware.
@@ -38,8 +38,13 @@ class KestrunContext:
 
     def __init__(self, services: ServiceRegistry, request: web.Request) -> None:
         self.services = services
-        self.request = KestrunRequest(request)
-        self.response = KestrunResponse(self.request)
+        self.response = KestrunResponse(request)
+        self._raw = request
+
+    @cached_property
+    def request(self) -> KestrunRequest:
+        """What was asked for."""
+        return KestrunRequest(self._raw)
 
     @property
     def session(self) -> Session:

@@ -7,7 +7,7 @@ import inspect
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from aiohttp import hdrs, web
 from aiohttp.http import SERVER_SOFTWARE, StreamWriter
@@ -106,7 +106,8 @@ def session_middleware(store: SessionStore, logger: Logger) -> Middleware:
             store.discard(session)
             raise
         try:
-            await store.commit(session, request)
+            if session.close() is not None:
+                await store.commit(session, request)
             if failure is not None:
                 raise failure
         except SessionUnavailableError as unavailable:
@@ -154,7 +155,7 @@ def compose(middleware: Sequence[Middleware], handler: Handler) -> Handler:
 
 
 def _server_error(context: KestrunContext) -> web.Response:
-    response = KestrunResponse(context.request)
+    response = KestrunResponse(context.request.raw)
     response.write_error(_SERVER_ERROR)
     return response.to_aiohttp()
 
@@ -194,7 +195,14 @@ class RouteHandler:
                     session.read_only = True
                 if self._preloads:
                     await session.load()
-            response = await self._run(context)
+            if self._script.is_async:
+                result = await run_on_loop(self._script.call(context))
+            else:
+                result = await self._run_in_thread(context)
+            if result is not None and isinstance(result, web.StreamResponse):
+                response: web.StreamResponse = result
+            else:
+                response = context.stream or context.response.to_aiohttp()
         except web.HTTPException:
             raise
         except SessionUnavailableError as error:
@@ -221,14 +229,6 @@ class RouteHandler:
             )
         return response
 
-    async def _run(self, context: KestrunContext) -> web.StreamResponse:
-        """Runs the script, and makes the response of what it wrote or returned."""
-        if self._script.is_async:
-            result = await run_on_loop(self._script.call(context))
-        else:
-            result = await self._pool.run(partial(self._script.call, context))
-            if inspect.iscoroutine(result):  # a lambda around an async def
-                result = await run_on_loop(result)
-        if result is not None and isinstance(result, web.StreamResponse):
-            return result
-        return context.stream or context.response.to_aiohttp()
+    async def _run_in_thread(self, context: KestrunContext) -> Any:
+        result = await self._pool.run(partial(self._script.call, context))
+        return await run_on_loop(result) if inspect.iscoroutine(result) else result  # a lambda around an async def

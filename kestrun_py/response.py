@@ -15,9 +15,9 @@ import orjson
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
+from kestrun_py._http import PlainResponse
 from kestrun_py.errors import ArgumentError
 from kestrun_py.json import to_json
-from kestrun_py.request import KestrunRequest
 
 __all__ = ["KestrunResponse"]
 
@@ -37,14 +37,13 @@ class KestrunResponse:
         content_type: The Content-Type header, or None for none.
     """
 
-    __slots__ = ("_headers", "_request", "body", "content_type", "status")
+    status = 200
+    body: bytes | None = None
+    content_type: str | None = None
+    _headers: CIMultiDict[str] | None = None
 
-    def __init__(self, request: KestrunRequest) -> None:
+    def __init__(self, request: web.BaseRequest) -> None:
         self._request = request
-        self.status = 200
-        self.body: bytes | None = None
-        self.content_type: str | None = None
-        self._headers: CIMultiDict[str] | None = None
 
     @property
     def headers(self) -> CIMultiDict[str]:
@@ -149,13 +148,10 @@ class KestrunResponse:
         Raises:
             ArgumentError: A header that holds a control character.
         """
-        if self._headers is None:
-            headers = None if self.content_type is None else {hdrs.CONTENT_TYPE: self.content_type}
-            return web.Response(body=self.body, status=self.status, headers=headers)
-        checked = _checked(self._headers)
+        headers = CIMultiDict() if self._headers is None else _checked(self._headers)
         if self.content_type is not None:
-            checked[hdrs.CONTENT_TYPE] = self.content_type
-        return web.Response(body=self.body, status=self.status, headers=checked)
+            headers[hdrs.CONTENT_TYPE] = self.content_type
+        return PlainResponse(self.status, headers, self.body)
 
     def _write(self, body: bytes | None, status: int, content_type: str | None) -> None:
         if not isinstance(status, int) or not 200 <= status <= 599:

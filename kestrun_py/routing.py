@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from bisect import insort
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from yarl import URL
 
@@ -185,18 +185,33 @@ class RouteTable(web.AbstractResource):
             self._ordered = ordered
         return entry
 
+    def dispatch(self, app: web.Application, request: web.Request) -> Awaitable[web.StreamResponse]:
+        """Handles a request without aiohttp's router, which asks no one but this table anyway."""
+        if hdrs.EXPECT in request.headers:
+            return app._handle(request)
+        route, values = self._find(request)
+        info = web.UrlMappingMatchInfo(values, route)
+        info.add_app(app)
+        info.freeze()
+        request._match_info = info
+        return route.handler(request)
+
     async def resolve(self, request: web.Request) -> tuple[web.UrlMappingMatchInfo | None, set[str]]:
+        route, values = self._find(request)
+        return web.UrlMappingMatchInfo(values, route), _NONE
+
+    def _find(self, request: web.Request) -> tuple[_Route, dict[str, str]]:
         entry = self._literal.get(_path_of(request))
         if entry is not None:  # a literal path, written as its template is: the shortest way
             route = entry.find(request.method, request)
             if route is not None:
-                return web.UrlMappingMatchInfo({}, route), _NONE
+                return route, {}
         for entry, values in self._matching(request):
             route = entry.find(request.method, request)
             if route is not None:
-                return web.UrlMappingMatchInfo(values, route), _NONE
+                return route, values
         # What no route is for passes through the middleware as well, as in ASP.NET Core.
-        return web.UrlMappingMatchInfo({}, self._no_route), _NONE
+        return self._no_route, {}
 
     def _matching(self, request: web.Request) -> Iterator[tuple[_Entry, dict[str, str]]]:
         """The entries whose template matches, the most specific one first, and the values of their parameters."""

@@ -77,7 +77,7 @@ class Running:
         variables: Mapping[str, str] | None = None,
     ) -> None:
         self.port = ports[0]
-        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self.process = subprocess.Popen(
             command, env=environment(**variables or {}), cwd=folder, stdout=self._log, stderr=subprocess.STDOUT
         )
@@ -94,8 +94,8 @@ class Running:
 
     def output(self) -> str:
         """What it has written so far."""
-        self._log.seek(0)
-        return self._log.read()
+        # Not by seek and read: where the process writes next, is where this file was read last.
+        return os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size, 0).decode()
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Stops it and returns its exit code; `output` is still there."""

@@ -26,7 +26,7 @@ from kestrun_py.data_protection import XmlRepository
 from kestrun_py.errors import ArgumentError, CacheTimeoutError, LockTimeoutError
 from kestrun_py.timespan import Duration, to_seconds
 
-__all__ = ["Busy", "CacheStatus", "DistributedCache", "Expiration", "Lease"]
+__all__ = ["Busy", "CacheStatus", "DistributedCache", "Expiration", "Lease", "new_token"]
 
 DEFAULT_TIMEOUT: Final = 10.0
 
@@ -38,6 +38,11 @@ _LAST_PAUSE: Final = 0.1
 # What keeps the tokens of this process apart from those of others, its forks included.
 _process_token = secrets.token_hex(8)
 _count: Final = itertools.count(1)
+
+
+def new_token() -> str:
+    """Returns what proves a lease; unique among all processes, and nobody's to guess."""
+    return f"{_process_token}-{next(_count)}"
 
 
 def _renew_process_token() -> None:
@@ -149,6 +154,9 @@ class DistributedCache(ABC):
 
     #: Whether several processes share the entries.
     shared: ClassVar[bool] = True
+
+    #: Whether `lock_at_once` and `commit_at_once` are worth a try: there is no server to wait for.
+    immediate: ClassVar[bool] = False
 
     async def start(self) -> None:  # noqa: B027  (most caches have nothing to start)
         """Called once by the host, in the event loop that serves the requests, before the first request."""
@@ -262,7 +270,7 @@ class DistributedCache(ABC):
             LockTimeoutError: Another holder kept the lock for all of `timeout`.
             CacheUnavailableError: The cache could not be asked in time.
         """
-        token = f"{_process_token}-{next(_count)}"
+        token = new_token()
         found = await self._try_lock(key, token, lease_time, timeout)
         if isinstance(found, Busy):
             return await self._lock_when_free(key, token, lease_time, timeout)
@@ -299,6 +307,10 @@ class DistributedCache(ABC):
             The lease; `Busy.BUSY` if another holder has the lock; None if there is no such entry.
         """
 
+    def lock_at_once(self, key: str, *, lease_time: float) -> Lease | Busy | None:
+        """`lock`, without waiting for anything; `Busy.BUSY` if that is not possible now."""
+        return Busy.BUSY
+
     @abstractmethod
     async def renew(self, lease: Lease, *, lease_time: float, timeout: float) -> bool:
         """Extends a lease by `lease_time` seconds from now; the entry does not expire before its lease.
@@ -316,6 +328,10 @@ class DistributedCache(ABC):
         Raises:
             LeaseLostError: The lease had expired or the entry was removed; nothing was written.
         """
+
+    def commit_at_once(self, lease: Lease, value: bytes | None, expiration: Expiration) -> bool:
+        """`commit`, without waiting for anything; False, and nothing done, if that is not possible now."""
+        return False
 
     @abstractmethod
     async def release(self, lease: Lease, *, timeout: float = DEFAULT_TIMEOUT) -> None:

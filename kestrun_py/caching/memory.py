@@ -25,6 +25,7 @@ from kestrun_py.caching.contract import (
     DistributedCache,
     Expiration,
     Lease,
+    new_token,
 )
 from kestrun_py.errors import ArgumentError, CacheError, CacheUnavailableError, LeaseLostError
 from kestrun_py.logging import Logger, default_logger
@@ -55,6 +56,7 @@ class MemoryCache(DistributedCache):
 
     name: ClassVar[str] = "memory"
     shared: ClassVar[bool] = False
+    immediate: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -128,6 +130,9 @@ class MemoryCache(DistributedCache):
     # Entries under a lease
 
     async def _try_lock(self, key: str, token: str, lease_time: float, timeout: float) -> Lease | Busy | None:
+        return MemoryCache.lock_at_once(self, key, lease_time=lease_time)
+
+    def lock_at_once(self, key: str, *, lease_time: float) -> Lease | Busy | None:
         record = self._touch(key)
         if record is None:
             return None
@@ -135,6 +140,7 @@ class MemoryCache(DistributedCache):
         held = self._leases.get(key)
         if held is not None and held[1] > now:
             return Busy.BUSY
+        token = new_token()
         self._leases[key] = (token, now + lease_time)
         return Lease(key, token, record[_HEADER.size :], None if absolute == math.inf else absolute)
 
@@ -147,6 +153,9 @@ class MemoryCache(DistributedCache):
     async def commit(
         self, lease: Lease, value: bytes | None, expiration: Expiration, *, timeout: float = DEFAULT_TIMEOUT
     ) -> None:
+        MemoryCache.commit_at_once(self, lease, value, expiration)
+
+    def commit_at_once(self, lease: Lease, value: bytes | None, expiration: Expiration) -> bool:
         if not self._holds(lease):
             raise LeaseLostError("The entry's lock had expired or the entry was removed; nothing was written.")
         if value is None:
@@ -154,6 +163,7 @@ class MemoryCache(DistributedCache):
         else:
             self._put(lease.key, value, expiration)
             del self._leases[lease.key]
+        return True
 
     async def release(self, lease: Lease, *, timeout: float = DEFAULT_TIMEOUT) -> None:
         if self._holds(lease):
@@ -177,7 +187,8 @@ class MemoryCache(DistributedCache):
         if record is None:
             return None
         now = self._clock()
-        if self._expired(key, record, now):
+        accessed, sliding, absolute = _HEADER.unpack_from(record)
+        if (now >= accessed + sliding or now >= absolute) and self._expired(key, record, now):
             self._drop(key)
             return None
         del shard[key]

@@ -16,7 +16,7 @@ class FairLocks:
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._waiting: dict[str, deque[asyncio.Future[None]] | None] = {}  # None: nobody has ever waited
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -25,7 +25,7 @@ class FairLocks:
         """Takes the lock of `key` if nobody has it."""
         if key in self._waiting:
             return False
-        self._waiting[key] = deque()
+        self._waiting[key] = None
         return True
 
     async def acquire(self, key: str, timeout: float) -> None:
@@ -37,6 +37,8 @@ class FairLocks:
         if self.try_acquire(key):
             return
         queue = self._waiting[key]
+        if queue is None:
+            queue = self._waiting[key] = deque()
         turn = asyncio.get_running_loop().create_future()
         queue.append(turn)
         try:

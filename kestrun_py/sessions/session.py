@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 import orjson
 from multidict import CIMultiDictProxy
 
-from kestrun_py._bridge import can_wait, wait
+from kestrun_py._bridge import can_wait, runs_on_loop, wait
 from kestrun_py.caching import Lease
 from kestrun_py.errors import (
     ArgumentError,
@@ -82,9 +82,11 @@ class SessionState:
 class SessionSource(Protocol):
     """Where a session is loaded from: the `SessionStore`."""
 
-    @property
-    def max_size(self) -> int:
-        """The most bytes that a stored session may have."""
+    max_size: int
+    """The most bytes that a stored session may have."""
+
+    def load_at_once(self, headers: CIMultiDictProxy[str]) -> SessionState | None:
+        """`load` under the lock, if nothing has to be waited for; else None."""
 
     async def load(self, headers: CIMultiDictProxy[str], *, read_only: bool) -> SessionState:
         """Loads the session whose cookie is among a request's headers."""
@@ -188,12 +190,16 @@ class Session:
     def _load_now(self) -> SessionState:
         if self._closed:
             raise SessionClosedError("The request has ended; its session can no longer be loaded.")
-        if not can_wait():
+        if runs_on_loop():
+            if not self.read_only and not self._loading:
+                self._state = self._source.load_at_once(self._headers)
+        elif not can_wait():
             raise SessionNotLoadedError(
                 "The session was not loaded yet, and this task or thread cannot load it: access the session once in "
                 "the script before starting it, or call await context.session.load()."
             )
-        wait(self.load())
+        if self._state is None:
+            wait(self.load())
         assert self._state is not None
         return self._state
 
@@ -240,15 +246,16 @@ class Session:
         state = self._writable()
         key = _checked_key(key)
         with self._lock:
-            self._check_open()
+            if self._closed:
+                raise _closed_error()
             if not state.available:
                 return
             old = state.values.get(key)
             size = state.size + (blob.entry_size(key, value) if old is None else len(value) - len(old))
-            limit = self._source.max_size
-            if size > limit:
+            if size > self._source.max_size:
                 raise SessionTooLargeError(
-                    f"The session would have {size} bytes with {key!r}; the limit (max_size) is {limit} bytes."
+                    f"The session would have {size} bytes with {key!r}; the limit (max_size) is "
+                    f"{self._source.max_size} bytes."
                 )
             state.values[key] = value
             state.size = size
@@ -311,7 +318,8 @@ class Session:
         key = _checked_key(key)
         state = self._writable()
         with self._lock:
-            self._check_open()
+            if self._closed:
+                raise _closed_error()
             old = state.values.pop(key, None)
             if old is None:
                 return
@@ -324,7 +332,8 @@ class Session:
         """Removes all values, and with them the session; values set afterwards start a new one."""
         state = self._writable()
         with self._lock:
-            self._check_open()
+            if self._closed:
+                raise _closed_error()
             state.values.clear()
             state.size = blob.HEADER_SIZE
             self.changed = True
@@ -339,7 +348,8 @@ class Session:
         """
         self._writable()
         with self._lock:
-            self._check_open()
+            if self._closed:
+                raise _closed_error()
             self.renewed = True
 
     def abandon(self) -> None:
@@ -359,11 +369,11 @@ class Session:
             )
         return self._loaded()
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise SessionClosedError(
-                "The session was stored when the response started; it cannot be changed any more in this request."
-            )
+
+def _closed_error() -> SessionClosedError:
+    return SessionClosedError(
+        "The session was stored when the response started; it cannot be changed any more in this request."
+    )
 
 
 def _checked_key(key: str) -> str:

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy
 
-from kestrun_py.caching import DistributedCache, Expiration, Lease
+from kestrun_py.caching import Busy, DistributedCache, Expiration, Lease
 from kestrun_py.cookies import read_cookie
 from kestrun_py.data_protection import CookieProtector
 from kestrun_py.errors import (
@@ -59,18 +59,24 @@ class SessionStore:
         protector: What protects the session key in the cookie.
         options: The host's session options.
         logger: Where is logged what happens to sessions.
+
+    Attributes:
+        options: The host's session options.
+        max_size: The most bytes that a stored session may have.
     """
 
     def __init__(
         self, cache: DistributedCache, protector: CookieProtector, options: SessionOptions, logger: Logger
     ) -> None:
         self.options = options
+        self.max_size = options.max_size
         self._cookie_name = options.cookie.name or ""
         self._cache = cache
         self._protector = protector
         self._logger = logger
         self._sliding = Expiration(options.idle_timeout)
         self._lease_time = options.lease_time
+        self._immediate = cache.immediate and options.lock is SessionLock.EXCLUSIVE
         self._queues = FairLocks()
         self._leases = LeaseKeeper(cache, lease_time=options.lease_time, timeout=options.io_timeout, logger=logger)
         self._background: set[asyncio.Task[None]] = set()
@@ -80,12 +86,25 @@ class SessionStore:
         await self._leases.close()
         await asyncio.gather(*self._background, return_exceptions=True)
 
-    @property
-    def max_size(self) -> int:
-        """The most bytes that a stored session may have."""
-        return self.options.max_size
-
     # Loading
+
+    def load_at_once(self, headers: CIMultiDictProxy[str]) -> SessionState | None:
+        """`load` under the lock, if neither the cache nor another request has to be waited for; else None."""
+        cookie = self._cookie(headers)
+        if cookie is None:
+            return SessionState(Origin.NONE)
+        key = self._protector.peek(cookie) if self._immediate else None
+        if key is None or len(key) != _KEY_LENGTH or not self._queues.try_acquire(key):
+            return None
+        lease: Lease | Busy | None = None
+        try:
+            lease = self._cache.lock_at_once(key, lease_time=self._lease_time)
+            return None if isinstance(lease, Busy) else self._locked(key, lease)
+        except CacheError:
+            return None
+        finally:
+            if not isinstance(lease, Lease):
+                self._queues.release(key)
 
     async def load(self, headers: CIMultiDictProxy[str], *, read_only: bool) -> SessionState:
         """Loads the session whose cookie is among a request's headers, under its lock unless `read_only`.
@@ -139,14 +158,19 @@ class SessionStore:
         lease = None
         try:
             lease = await self._cache.lock(key, lease_time=self._lease_time, timeout=self._remaining(deadline))
-            state = self._opened(key, None if lease is None else lease.value)
+            return self._locked(key, lease)
         finally:
             if lease is None:
                 self._queues.release(key)
-        if lease is not None:
-            self._leases.add(lease)
-            state.lease = lease
-            state.queued = True
+
+    def _locked(self, key: str, lease: Lease | None) -> SessionState:
+        """The session that was found under its lock; None where there was nothing to lock."""
+        if lease is None:
+            return self._opened(key, None)
+        state = self._opened(key, lease.value)
+        state.lease = lease
+        state.queued = True
+        self._leases.add(lease)
         return state
 
     def _opened(self, key: str, stored: bytes | None) -> SessionState:
@@ -182,8 +206,27 @@ class SessionStore:
         state = session.close()
         if state is None or not state.available:
             return
+        outcome = decide(
+            state.origin,
+            has_values=bool(state.values),
+            changed=session.changed,
+            emptied=session.emptied,
+            abandoned=session.abandoned,
+            renewed=session.renewed,
+        )
+        deadline = time.monotonic() + self.options.io_timeout
         try:
-            await self._commit(session, state, request)
+            if outcome.store is Store.NEW_KEY:
+                cookie = await self._start(session, state, deadline, remove_old=outcome.remove_old)
+                session.started = True
+                session.set_cookie = self.options.cookie.set_cookie_header(cookie, is_https=request.secure)
+            elif outcome.store is Store.SAME_KEY or outcome.remove_old:
+                await self._write(state, deadline, remove=outcome.remove_old)
+            elif state.lease is not None:
+                await self._release(state.lease)
+                state.lease = None
+            if outcome.cookie is CookieAction.EXPIRE:
+                session.set_cookie = self.options.cookie.delete_cookie_header(is_https=request.secure)
         except (CacheError, DataProtectionError) as error:
             if self.options.on_cache_failure is CacheFailurePolicy.FAIL:
                 raise SessionUnavailableError(f"The session could not be stored: {error}") from error
@@ -197,33 +240,6 @@ class SessionStore:
                 self._leave(state)
             else:  # nothing was written: the lock is still ours to give back
                 self.give_back(state)
-
-    async def _commit(self, session: Session, state: SessionState, request: web.BaseRequest) -> None:
-        deadline = time.monotonic() + self.options.io_timeout
-        outcome = decide(
-            state.origin,
-            has_values=bool(state.values),
-            changed=session.changed,
-            emptied=session.emptied,
-            abandoned=session.abandoned,
-            renewed=session.renewed,
-        )
-        if outcome.store is Store.NEW_KEY:
-            cookie = await self._start(session, state, deadline, remove_old=outcome.remove_old)
-            session.started = True
-            session.set_cookie = self.options.cookie.set_cookie_header(cookie, is_https=request.secure)
-            return
-        if outcome.store is Store.SAME_KEY:
-            assert state.key is not None
-            await self._write(state, blob.encode(state.ensure_id(), state.values), deadline)
-            self._log_stored(state.key, state)
-        elif outcome.remove_old:
-            await self._write(state, None, deadline)
-        elif state.lease is not None:
-            await self._release(state.lease)
-            state.lease = None
-        if outcome.cookie is CookieAction.EXPIRE:
-            session.set_cookie = self.options.cookie.delete_cookie_header(is_https=request.secure)
 
     async def _start(self, session: Session, state: SessionState, deadline: float, *, remove_old: bool) -> str:
         """Stores the values under a new key, then removes what was stored under the old one.
@@ -239,7 +255,7 @@ class SessionStore:
         await self._cache.store(key, value, self._expiration(absolute), timeout=self._remaining(deadline))
         if remove_old:
             try:
-                await self._write(state, None, deadline)
+                await self._write(state, deadline, remove=True)
             except LeaseLostError:
                 await self._cache.remove(key, timeout=self._remaining(deadline))
                 raise
@@ -248,13 +264,17 @@ class SessionStore:
         self._log_stored(key, state)
         return cookie
 
-    async def _write(self, state: SessionState, value: bytes | None, deadline: float) -> None:
+    async def _write(self, state: SessionState, deadline: float, *, remove: bool) -> None:
         """Replaces or removes the stored session, which only the holder of its lease can do."""
         lease = state.lease or await self._lease(state, deadline)
-        self._leases.discard(lease)
+        value = None if remove else blob.encode(state.ensure_id(), state.values)
         expiration = self._expiration(lease.absolute)
-        await self._cache.commit(lease, value, expiration, timeout=self._remaining(deadline))
+        self._leases.discard(lease)
+        if not (self._immediate and self._cache.commit_at_once(lease, value, expiration)):
+            await self._cache.commit(lease, value, expiration, timeout=self._remaining(deadline))
         state.lease = None
+        if value is not None:
+            self._log_stored(lease.key, state)
 
     async def _lease(self, state: SessionState, deadline: float) -> Lease:
         """For ``lock="none"``: overlapping requests may overwrite a session, but never revive it."""

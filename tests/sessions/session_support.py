@@ -15,7 +15,7 @@ from multidict import CIMultiDictProxy
 
 from kestrun_py import KestrunHost
 from kestrun_py._http import HttpRunner
-from kestrun_py.caching import DistributedCache, Expiration, Lease
+from kestrun_py.caching import Busy, DistributedCache, Expiration, Lease
 from kestrun_py.caching.memory import MemoryCache
 from kestrun_py.certificates import ssl_context
 from kestrun_py.context import KestrunContext
@@ -82,9 +82,12 @@ class RecordingCache(MemoryCache):
         """How many entries are locked."""
         return len(self._leases)
 
-    async def _record(self, name: str, key: str, timeout: float) -> None:
+    def _note(self, name: str, key: str) -> None:
         self.calls.append(name)
         self.keys.append(key)
+
+    async def _record(self, name: str, key: str, timeout: float) -> None:
+        self._note(name, key)
         gate = self.closed_gates.get(name)
         if gate is not None:
             try:
@@ -119,6 +122,14 @@ class RecordingCache(MemoryCache):
         await self._record("lock", key, timeout)
         return await super().lock(key, lease_time=lease_time, timeout=timeout)
 
+    def lock_at_once(self, key: str, *, lease_time: float) -> Lease | Busy | None:
+        if "lock" in self.closed_gates or "lock" in self.broken:
+            return Busy.BUSY
+        found = super().lock_at_once(key, lease_time=lease_time)
+        if not isinstance(found, Busy):
+            self._note("lock", key)
+        return found
+
     async def renew(self, lease: Lease, *, lease_time: float, timeout: float) -> bool:
         await self._record("renew", lease.key, timeout)
         return await super().renew(lease, lease_time=lease_time, timeout=timeout)
@@ -127,6 +138,14 @@ class RecordingCache(MemoryCache):
         await self._record("commit", lease.key, timeout)
         await super().commit(lease, value, expiration, timeout=timeout)
         self._fail_late("commit")
+
+    def commit_at_once(self, lease: Lease, value: bytes | None, expiration: Expiration) -> bool:
+        if "commit" in self.closed_gates or "commit" in self.broken:
+            return False
+        self._note("commit", lease.key)
+        super().commit_at_once(lease, value, expiration)
+        self._fail_late("commit")
+        return True
 
     async def release(self, lease: Lease, *, timeout: float = 10) -> None:
         await self._record("release", lease.key, timeout)

@@ -36,6 +36,9 @@ class Source:
         self.max_size = max_size
         self.given_back: list[SessionState] = []
 
+    def load_at_once(self, headers: CIMultiDictProxy[str]) -> SessionState | None:
+        return None
+
     async def load(self, headers: CIMultiDictProxy[str], *, read_only: bool) -> SessionState:
         return await self._load()
 
