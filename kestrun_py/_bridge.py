@@ -115,9 +115,10 @@ def run_on_loop(coroutine: Coroutine[Any, Any, _T]) -> Generator[Any, Any, _T]:
             handed_out = script.switch(answer)
     result: _T = script.result
     failure = script.failure
-    script.result = script.failure = script.task = script.gr_context = None  # it keeps nothing until its next script
+    script.result = script.task = script.gr_context = None  # it keeps nothing until its next script
     idle.append(script)
     if failure is not None:
+        script.failure = None
         try:
             raise failure
         finally:

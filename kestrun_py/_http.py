@@ -48,6 +48,7 @@ class PlainResponse(web.Response):
         """Ends the response and returns the bytes to send; None, and nothing done, if there is more to it."""
         body = self._body
         headers = self._headers
+        message = request._message
         if (
             body.__class__ is not bytes
             or self._status in _WITHOUT_BODY
@@ -57,9 +58,9 @@ class PlainResponse(web.Response):
             or self._keep_alive is not None
             or self._eof_sent
             or self._payload_writer is not None
-            or request.method == hdrs.METH_HEAD
-            or request.version != HttpVersion11
-            or not request.keep_alive
+            or message.method == hdrs.METH_HEAD
+            or message.version != HttpVersion11
+            or message.should_close
             or hdrs.CONTENT_LENGTH in headers
             or hdrs.TRANSFER_ENCODING in headers
             or hdrs.CONNECTION in headers

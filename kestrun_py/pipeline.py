@@ -64,18 +64,19 @@ def entry_middleware(services: ServiceRegistry, logger: Logger, *, server: str |
 
 def _describe(context: KestrunContext, response: web.StreamResponse, server: str | None) -> None:
     """Has a response say who serves and what became of the session, whatever the middleware made of it."""
-    if context.stream is response:
-        return
     if context.stream is not None:
+        if context.stream is response:
+            return
         _start_over(context.request.raw)
     _label(context, response, server)
 
 
 def _label(context: KestrunContext, response: web.StreamResponse, server: str | None) -> None:
-    if context.opened_session is not None:
-        describe_session(context.opened_session, response)
+    headers = response.headers
+    if context.opened_session is not None and context.opened_session.accessed:
+        describe_session(context.opened_session, headers)
     if server is not None:
-        response.headers.setdefault(hdrs.SERVER, server)
+        headers.setdefault(hdrs.SERVER, server)
 
 
 def _start_over(request: web.Request) -> None:
@@ -106,7 +107,7 @@ def session_middleware(store: SessionStore, logger: Logger) -> Middleware:
             store.discard(session)
             raise
         try:
-            if session.close() is not None:
+            if session.close() is not None and not store.commit_at_once(session):
                 await store.commit(session, request)
             if failure is not None:
                 raise failure

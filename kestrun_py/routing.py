@@ -89,11 +89,13 @@ class _Route(web.ResourceRoute):
 
     def __init__(self, verb: str, handler: Handler, table: RouteTable, hosts: frozenset[str] = frozenset()) -> None:
         super().__init__(verb, handler, table)
-        self.plain_handler = handler
+        self._plain_handler = handler
+        self.composed = handler
         self.hosts = hosts
 
     def bind(self, compose: Callable[[Handler], Handler]) -> None:
-        self._handler: Handler = compose(self.plain_handler)  # type: ignore[assignment]
+        self.composed = compose(self._plain_handler)
+        self._handler: Handler = self.composed  # type: ignore[assignment]
 
 
 class _Entry:
@@ -190,18 +192,17 @@ class RouteTable(web.AbstractResource):
         if hdrs.EXPECT in request.headers:
             return app._handle(request)
         route, values = self._find(request)
-        info = web.UrlMappingMatchInfo(values, route)
+        info = request._match_info = web.UrlMappingMatchInfo(values, route)
         info.add_app(app)
         info.freeze()
-        request._match_info = info
-        return route.handler(request)
+        return route.composed(request)
 
     async def resolve(self, request: web.Request) -> tuple[web.UrlMappingMatchInfo | None, set[str]]:
         route, values = self._find(request)
         return web.UrlMappingMatchInfo(values, route), _NONE
 
     def _find(self, request: web.Request) -> tuple[_Route, dict[str, str]]:
-        entry = self._literal.get(_path_of(request))
+        entry = self._literal.get(request.rel_url.path_safe)
         if entry is not None:  # a literal path, written as its template is: the shortest way
             route = entry.find(request.method, request)
             if route is not None:

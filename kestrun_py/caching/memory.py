@@ -133,15 +133,17 @@ class MemoryCache(DistributedCache):
         return MemoryCache.lock_at_once(self, key, lease_time=lease_time)
 
     def lock_at_once(self, key: str, *, lease_time: float) -> Lease | Busy | None:
-        record = self._touch(key)
+        now = self._clock()
+        record = self._live(key, now)
         if record is None:
             return None
-        now, _, absolute = _HEADER.unpack_from(record)
         held = self._leases.get(key)
         if held is not None and held[1] > now:
             return Busy.BUSY
         token = new_token()
         self._leases[key] = (token, now + lease_time)
+        # What is held neither expires nor makes room for others; its access is noted when it is given back.
+        _, _, absolute = _HEADER.unpack_from(record)
         return Lease(key, token, record[_HEADER.size :], None if absolute == math.inf else absolute)
 
     async def renew(self, lease: Lease, *, lease_time: float, timeout: float) -> bool:
@@ -167,6 +169,7 @@ class MemoryCache(DistributedCache):
 
     async def release(self, lease: Lease, *, timeout: float = DEFAULT_TIMEOUT) -> None:
         if self._holds(lease):
+            self._touch(lease.key)
             del self._leases[lease.key]
 
     def _holds(self, lease: Lease) -> bool:
@@ -180,20 +183,29 @@ class MemoryCache(DistributedCache):
 
     def _touch(self, key: str) -> bytes | None:
         """Returns a live record, stamped with this access and moved to the end of its shard."""
-        if self._closed:
-            raise _closed_error()
-        shard = self._shards[hash(key) & _MASK]
-        record = shard.get(key)
+        now = self._clock()
+        record = self._live(key, now)
         if record is None:
             return None
-        now = self._clock()
-        accessed, sliding, absolute = _HEADER.unpack_from(record)
-        if (now >= accessed + sliding or now >= absolute) and self._expired(key, record, now):
-            self._drop(key)
-            return None
+        shard = self._shards[hash(key) & _MASK]
         del shard[key]
         record = shard[key] = _STAMP.pack(now) + record[_STAMP.size :]
         return record
+
+    def _live(self, key: str, now: float) -> bytes | None:
+        """Returns a record that has not expired; one that has is removed."""
+        if self._closed:
+            raise _closed_error()
+        record = self._shards[hash(key) & _MASK].get(key)
+        if record is None:
+            return None
+        accessed, sliding, absolute = _HEADER.unpack_from(record)
+        if now < accessed + sliding and now < absolute:
+            return record
+        if self._is_held(key, now):  # an entry in use does not expire under its holder
+            return record
+        self._drop(key)
+        return None
 
     def _put(self, key: str, value: bytes, expiration: Expiration) -> None:
         if self._closed:
@@ -224,13 +236,9 @@ class MemoryCache(DistributedCache):
             self._size -= len(record) - _HEADER.size
         self._leases.pop(key, None)
 
-    def _expired(self, key: str, record: bytes, now: float) -> bool:
-        accessed, sliding, absolute = _HEADER.unpack_from(record)
-        if now < accessed + sliding and now < absolute:
-            return False
-        # An entry in use does not expire under its holder.
+    def _is_held(self, key: str, now: float) -> bool:
         held = self._leases.get(key)
-        return held is None or held[1] <= now
+        return held is not None and held[1] > now
 
     # Maintenance, in slices between which the event loop runs
 
@@ -276,8 +284,8 @@ class MemoryCache(DistributedCache):
 
     def _remove_expired(self, shard: dict[str, bytes]) -> None:
         now = self._clock()
-        for key in [key for key, record in shard.items() if self._expired(key, record, now)]:
-            self._drop(key)
+        for key in [*shard]:
+            self._live(key, now)
 
     def _evict(self) -> int:
         """Removes a batch of the entries used longest ago: a merge of the shards' orders.

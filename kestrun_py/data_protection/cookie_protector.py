@@ -76,8 +76,8 @@ class CookieProtector:
 
     def peek(self, cookie_value: str) -> str | None:
         """Returns the session key of a remembered cookie value; None if `read` has to be asked."""
-        ring = self._ring
-        if not ring.is_current or ring.keys is not self._read_with:
+        keys = self._ring.current_keys
+        if keys is None or keys is not self._read_with:
             return None
         session_key = self._read.get(cookie_value)
         if session_key is not None:

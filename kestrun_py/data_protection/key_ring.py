@@ -80,12 +80,12 @@ class KeyRing:
         return self._keys
 
     @property
-    def is_current(self) -> bool:
-        """Whether the keys were loaded and no refresh is waiting to be started."""
+    def current_keys(self) -> KeySet | None:
+        """`keys`; None if they were not loaded yet, or a refresh is waiting to be started."""
         # A clock that was set back must not put the refresh off for as long.
-        return self._keys is not None and (
-            self._task is not None or 0 < self._refresh_at - self._clock() <= _LONGEST_PERIOD
-        )
+        if self._task is None and not 0 < self._refresh_at - self._clock() <= _LONGEST_PERIOD:
+            return None
+        return self._keys
 
     def create_protector(self, *purposes: str) -> DataProtector:
         """Makes a protector for the application name and these purposes.
@@ -104,7 +104,7 @@ class KeyRing:
         """
         if self._keys is None:
             await self._load_now()
-        elif not self.is_current:
+        elif self.current_keys is None:
             self._start()
 
     async def find_unknown(self) -> bool:

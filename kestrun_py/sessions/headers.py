@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from aiohttp import hdrs, web
+from multidict import CIMultiDict
 
 from kestrun_py.sessions.session import Session
 
@@ -13,20 +14,15 @@ __all__ = ["describe_session", "unavailable_response"]
 _RETRY_AFTER: Final = "1"
 
 
-def describe_session(session: Session, response: web.StreamResponse) -> None:
-    """Writes into a response's headers what became of the session, if the request has looked at it."""
-    if not session.accessed:
-        return
-    headers = response.headers
+def describe_session(session: Session, headers: CIMultiDict[str]) -> None:
+    """Writes into a response's headers what became of the session that the request has looked at."""
     if session.started:
         headers["Cache-Control"] = "no-cache,no-store"
         headers["Pragma"] = "no-cache"
         headers["Expires"] = "-1"
     if session.set_cookie is not None:
         headers.add(hdrs.SET_COOKIE, session.set_cookie)
-    vary = headers.get(hdrs.VARY)
-    if vary is None:
-        headers[hdrs.VARY] = "Cookie"
+    if headers.setdefault(hdrs.VARY, "Cookie") == "Cookie":
         return
     vary = ", ".join(headers.getall(hdrs.VARY))
     if vary != "*" and "cookie" not in (name.strip().casefold() for name in vary.split(",")):

@@ -178,9 +178,14 @@ class Session:
                         loaded.set_result(None)
 
     def close(self) -> SessionState | None:
-        """Ends the session for this request: what is written from now on is an error, not a loss."""
-        with self._lock:
-            self._closed = True
+        """Ends the session for this request: what is written from now on is an error, not a loss.
+
+        Returns:
+            What was loaded, if anything.
+        """
+        if not self._closed:
+            with self._lock:
+                self._closed = True
         return self._state
 
     def _loaded(self) -> SessionState:
@@ -242,7 +247,9 @@ class Session:
         """
         if not isinstance(value, (bytes, bytearray, memoryview)):
             raise ArgumentError(f"A session value must be bytes, not {type(value).__name__}: set_string, set_json ...")
-        value = bytes(value)
+        self._put(key, bytes(value))
+
+    def _put(self, key: str, value: bytes) -> None:
         state = self._writable()
         key = _checked_key(key)
         with self._lock:
@@ -270,7 +277,7 @@ class Session:
         """Stores text under `key`, as UTF-8."""
         if not isinstance(value, str):
             raise ArgumentError(f"set_string takes text, not {type(value).__name__}.")
-        self.set(key, _utf8(value))
+        self._put(key, _utf8(value))
 
     def get_int32(self, key: str) -> int | None:
         """Returns the 32-bit integer stored under `key`; None if there is none, or fewer than 4 bytes."""
@@ -285,7 +292,7 @@ class Session:
         """
         if not isinstance(value, int) or isinstance(value, bool) or not _INT32_MIN <= value <= _INT32_MAX:
             raise ArgumentError(f"set_int32 takes an integer from {_INT32_MIN} to {_INT32_MAX}, not {value!r}.")
-        self.set(key, _INT32.pack(value))
+        self._put(key, _INT32.pack(value))
 
     def get_json(self, key: str) -> Any:
         """Returns the value stored under `key` as JSON, or None.
@@ -311,7 +318,7 @@ class Session:
             encoded = orjson.dumps(value)
         except orjson.JSONEncodeError as error:
             raise ArgumentError(f"JSON cannot express the value for {key!r}: {error}.") from None
-        self.set(key, encoded)
+        self._put(key, encoded)
 
     def remove(self, key: str) -> None:
         """Removes what is stored under `key`, if anything. A session without a last value is removed itself."""

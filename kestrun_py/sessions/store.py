@@ -31,7 +31,7 @@ from kestrun_py.sessions import blob
 from kestrun_py.sessions.leases import LeaseKeeper
 from kestrun_py.sessions.locks import FairLocks
 from kestrun_py.sessions.options import CacheFailurePolicy, SessionLock, SessionOptions
-from kestrun_py.sessions.outcome import CookieAction, Origin, Store, decide
+from kestrun_py.sessions.outcome import CookieAction, Origin, Outcome, Store, decide
 from kestrun_py.sessions.session import Session, SessionState
 
 __all__ = ["SessionStore", "fingerprint"]
@@ -193,6 +193,27 @@ class SessionStore:
 
     # Ending
 
+    def commit_at_once(self, session: Session) -> bool:
+        """`commit`, if it is an update that has nothing to wait for; False, and nothing done, otherwise."""
+        state = session.state
+        if not self._immediate or session.ended or state is None or state.lease is None:
+            return False
+        if _outcome(session, state).store is not Store.SAME_KEY:
+            return False
+        lease = state.lease
+        value = blob.encode(state.ensure_id(), state.values)
+        try:
+            if not self._cache.commit_at_once(lease, value, self._expiration(lease.absolute)):
+                return False
+        except CacheError:
+            return False  # `commit` meets it again, and deals with it
+        session.ended = True
+        self._leases.discard(lease)
+        state.lease = None
+        self._leave(state)
+        self._log_stored(lease.key, state)
+        return True
+
     async def commit(self, session: Session, request: web.BaseRequest) -> None:
         """Does what the end of a request does to its session, once; the session then says what to tell the client.
 
@@ -206,14 +227,7 @@ class SessionStore:
         state = session.close()
         if state is None or not state.available:
             return
-        outcome = decide(
-            state.origin,
-            has_values=bool(state.values),
-            changed=session.changed,
-            emptied=session.emptied,
-            abandoned=session.abandoned,
-            renewed=session.renewed,
-        )
+        outcome = _outcome(session, state)
         deadline = time.monotonic() + self.options.io_timeout
         try:
             if outcome.store is Store.NEW_KEY:
@@ -270,8 +284,7 @@ class SessionStore:
         value = None if remove else blob.encode(state.ensure_id(), state.values)
         expiration = self._expiration(lease.absolute)
         self._leases.discard(lease)
-        if not (self._immediate and self._cache.commit_at_once(lease, value, expiration)):
-            await self._cache.commit(lease, value, expiration, timeout=self._remaining(deadline))
+        await self._cache.commit(lease, value, expiration, timeout=self._remaining(deadline))
         state.lease = None
         if value is not None:
             self._log_stored(lease.key, state)
@@ -348,3 +361,14 @@ class SessionStore:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def _outcome(session: Session, state: SessionState) -> Outcome:
+    return decide(
+        state.origin,
+        has_values=bool(state.values),
+        changed=session.changed,
+        emptied=session.emptied,
+        abandoned=session.abandoned,
+        renewed=session.renewed,
+    )

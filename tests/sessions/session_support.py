@@ -140,11 +140,10 @@ class RecordingCache(MemoryCache):
         self._fail_late("commit")
 
     def commit_at_once(self, lease: Lease, value: bytes | None, expiration: Expiration) -> bool:
-        if "commit" in self.closed_gates or "commit" in self.broken:
+        if "commit" in {*self.closed_gates, *self.broken, *self.late}:
             return False
-        self._note("commit", lease.key)
         super().commit_at_once(lease, value, expiration)
-        self._fail_late("commit")
+        self._note("commit", lease.key)
         return True
 
     async def release(self, lease: Lease, *, timeout: float = 10) -> None:
