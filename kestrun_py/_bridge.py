@@ -57,7 +57,10 @@ class _ScriptGreenlet(greenlet):
             assert self.parent is not None
             coroutine = self.parent.switch(_ENDED)
             try:
-                self.result = await coroutine
+                result = await coroutine
+                if result is not None:
+                    self.result = result
+                    del result
             except BaseException as error:
                 self.failure = error
             del coroutine
@@ -101,10 +104,10 @@ def run_on_loop(coroutine: Coroutine[Any, Any, _T]) -> Generator[Any, Any, _T]:
         script = _ScriptGreenlet()
         script.switch()
     script.parent = outside
-    if _EAGER_TASKS:
-        script.task = asyncio.current_task()
     # One context for both greenlets: what a script sets, its middleware sees, as in any coroutine.
     script.gr_context = outside.gr_context
+    if _EAGER_TASKS:
+        script.task = asyncio.current_task()
     handed_out = script.switch(coroutine)
     while handed_out is not _ENDED:
         try:
@@ -113,12 +116,13 @@ def run_on_loop(coroutine: Coroutine[Any, Any, _T]) -> Generator[Any, Any, _T]:
             handed_out = script.throw(error)
         else:
             handed_out = script.switch(answer)
+    script.gr_context = None
     result: _T = script.result
     failure = script.failure
-    script.result = script.task = script.gr_context = None  # it keeps nothing until its next script
+    if result is not None or failure is not None or _EAGER_TASKS:
+        script.result = script.failure = script.task = None  # it keeps nothing until its next script
     idle.append(script)
     if failure is not None:
-        script.failure = None
         try:
             raise failure
         finally:

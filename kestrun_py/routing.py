@@ -84,8 +84,17 @@ def _plain(name: HttpVerb | str) -> HttpVerb | str:
 _NONE: Final[set[str]] = set()
 
 
+class _MatchInfo(web.UrlMappingMatchInfo):
+    """What aiohttp is told of a route that was found. A route without values has one for all of its requests."""
+
+    def __setitem__(self, key: str, value: str) -> None:
+        raise TypeError("The values of a route's parameters cannot be changed.")
+
+
 class _Route(web.ResourceRoute):
     """A route for one verb, on all endpoints or on some."""
+
+    match_info: _MatchInfo | None = None
 
     def __init__(self, verb: str, handler: Handler, table: RouteTable, hosts: frozenset[str] = frozenset()) -> None:
         super().__init__(verb, handler, table)
@@ -192,9 +201,14 @@ class RouteTable(web.AbstractResource):
         if hdrs.EXPECT in request.headers:
             return app._handle(request)
         route, values = self._find(request)
-        info = request._match_info = web.UrlMappingMatchInfo(values, route)
-        info.add_app(app)
-        info.freeze()
+        info = None if values else route.match_info
+        if info is None:
+            info = _MatchInfo(values, route)
+            info.add_app(app)
+            info.freeze()
+            if not values:
+                route.match_info = info
+        request._match_info = info
         return route.composed(request)
 
     async def resolve(self, request: web.Request) -> tuple[web.UrlMappingMatchInfo | None, set[str]]:

@@ -131,12 +131,12 @@ class Session:
     set_cookie: str | None = None
     _state: SessionState | None = None
     _loading = False
+    _waiting: tuple[asyncio.Future[None], ...] = ()
     _closed = False
 
     def __init__(self, source: SessionSource, headers: CIMultiDictProxy[str]) -> None:
         self._source = source
         self._headers = headers
-        self._waiting: tuple[asyncio.Future[None], ...] = ()
         self._lock = threading.Lock()
 
     # Loading and ending

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import secrets
 import time
 import uuid
@@ -75,7 +76,8 @@ class SessionStore:
         self._protector = protector
         self._logger = logger
         self._sliding = Expiration(options.idle_timeout)
-        self._lease_time = options.lease_time
+        # The lock of a cache of this process ends with the process, so it needs no lease.
+        self._lease_time = options.lease_time if cache.shared else math.inf
         self._immediate = cache.immediate and options.lock is SessionLock.EXCLUSIVE
         self._queues = FairLocks()
         self._leases = LeaseKeeper(cache, lease_time=options.lease_time, timeout=options.io_timeout, logger=logger)
@@ -170,7 +172,8 @@ class SessionStore:
         state = self._opened(key, lease.value)
         state.lease = lease
         state.queued = True
-        self._leases.add(lease)
+        if self._cache.shared:
+            self._leases.add(lease)
         return state
 
     def _opened(self, key: str, stored: bytes | None) -> SessionState:

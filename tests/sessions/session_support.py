@@ -52,6 +52,8 @@ class RecordingCache(MemoryCache):
         closed_gates: Operations that wait, by name, until the event is set; in vain beyond their timeout.
     """
 
+    shared = True  # so that its locks are leases that are renewed, as those of other caches
+
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.calls: list[str] = []
