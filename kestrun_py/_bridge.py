@@ -14,6 +14,7 @@ import sys
 import threading
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
 from greenlet import getcurrent, greenlet
@@ -24,7 +25,7 @@ __all__ = ["can_wait", "run_on_loop", "runs_on_loop", "wait", "worker_loop"]
 
 _T = TypeVar("_T")
 
-#: The event loop that a worker thread serves while it runs a script; unset in every other thread.
+#: The event loop that a worker thread serves; unset in every other thread.
 _worker = threading.local()
 
 
@@ -139,24 +140,20 @@ class worker_loop:
 
     Args:
         loop: The event loop.
-        waiter: A coroutine function that awaits an awaitable for this thread.
+        result: Waits for what runs there, and returns its result.
     """
 
-    __slots__ = ("_loop", "_waiter")
+    __slots__ = ("_loop", "_result")
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        waiter: Callable[[Awaitable[Any]], Coroutine[Any, Any, Any]] = _as_coroutine,
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, result: Callable[[Future[Any]], Any] = Future.result) -> None:
         self._loop = loop
-        self._waiter = waiter
+        self._result = result
 
     def __enter__(self) -> None:
-        _worker.loop, _worker.waiter = self._loop, self._waiter
+        _worker.loop, _worker.result = self._loop, self._result
 
     def __exit__(self, *_: object) -> None:
-        _worker.loop = _worker.waiter = None
+        _worker.loop = _worker.result = None
 
 
 def runs_on_loop() -> bool:
@@ -182,7 +179,7 @@ def wait(awaitable: Awaitable[_T]) -> _T:
         return result
     loop = getattr(_worker, "loop", None)
     if loop is not None:
-        result = asyncio.run_coroutine_threadsafe(_worker.waiter(awaitable), loop).result()
+        result = _worker.result(asyncio.run_coroutine_threadsafe(_as_coroutine(awaitable), loop))
         return result
     if isinstance(awaitable, types.CoroutineType):
         awaitable.close()

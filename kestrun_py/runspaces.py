@@ -6,7 +6,10 @@ import asyncio
 import contextvars
 import os
 import threading
-from collections.abc import Awaitable, Callable
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Final
@@ -18,36 +21,61 @@ __all__ = ["RunspacePool"]
 
 _Job = tuple[asyncio.Future[Any], contextvars.Context, Callable[[], Any]]
 
-_SHORT_WAIT: Final = 0.01  # seconds that a script may wait before its thread counts as idle
+_SHORT_WAIT: Final = 0.01  # seconds that a script may wait before it lends its place
+_MOST_LENT: Final = 256  # scripts that lend their place at a time, each of which keeps a thread
+_BRIEF: Final = 0.0002  # seconds; scripts that take less on average share a thread
+_LONGEST: Final = 0.001  # seconds that one script counts for in the average
+_PATIENCE: Final = 0.002  # seconds after which a script in line gets another thread if none has ended meanwhile
+
+
+class _Runspace(threading.Thread):
+    """A worker thread and what it is handed: scripts, and None at its end."""
+
+    def __init__(self, work: Callable[[_Runspace], None], number: int) -> None:
+        super().__init__(target=work, args=(self,), name=f"runspace-{number}", daemon=True)
+        self.jobs: SimpleQueue[_Job | None] = SimpleQueue()
 
 
 class RunspacePool:
-    """At most ``max_runspaces`` threads that run scripts; more scripts than that wait in line, without limit.
+    """At most ``max_runspaces`` scripts run at a time, each in a thread; more than that wait in line, without limit.
 
-    A thread whose script waits for the event loop (for the lock of a session, for the body of a request) does not
-    count: another one takes its place until the wait is over. So nothing that is waited for can bring every ``def``
-    route to a halt.
+    A script that waits for the event loop (for the lock of a session, for the body of a request) lends its place to
+    the next in line, and takes it back before it goes on. So nothing that is waited for can bring every ``def`` route
+    to a halt.
 
-    It belongs to one event loop. The standard library's executor would do, at twice the cost per script: it wakes
-    the loop through two futures and a condition variable.
+    Scripts that are over in no time share one thread, as long as none of them holds up the others: waking a second
+    thread costs more than they do.
+
+    It belongs to one event loop. The standard library's executor would do, at a multiple of the cost per script: it
+    wakes a thread for each, and the loop through two futures and a condition variable.
     """
 
     def __init__(self) -> None:
         self._max_runspaces = 2 * (os.cpu_count() or 1)
         self._min_runspaces = 1
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._threads: list[threading.Thread] = []
-        # Both are touched by the event loop only.
-        self._running = 0  # jobs handed over and not finished
-        self._waiting = 0  # those of them that wait for the event loop
-        self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+        self._lock = threading.Lock()  # of what follows
+        self._threads: set[_Runspace] = set()
+        self._idle: list[_Runspace] = []
+        self._places = 0  # that no script has
+        self._lent = 0
+        self._line: deque[_Job] = deque()
+        self._returning: deque[threading.Lock] = deque()  # scripts that want their place back; locked until they get it
+        # How long scripts take, and how many have ended.
+        self._average = 0.0
+        self._count = 0
+        self._seen = 0
+        self._watch: asyncio.TimerHandle | None = None
+        # Ended scripts that the loop has not heard of, and whether it was told to listen.
+        self._ended: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
+        self._told = False
 
     def resize(self, max_runspaces: int | None = None, min_runspaces: int | None = None) -> None:
         """Sets the bounds, before the pool starts.
 
         Args:
-            max_runspaces: The most threads; 2 x processors if never set, as in Kestrun.
+            max_runspaces: The most scripts that run at a time; 2 x processors if never set, as in Kestrun.
             min_runspaces: Threads to start at once; 1 if never set.
 
         Raises:
@@ -67,84 +95,165 @@ class RunspacePool:
     def start(self) -> None:
         """Binds the pool to the running event loop and starts the first threads."""
         self._loop = asyncio.get_running_loop()
+        self._places = self._max_runspaces
         while len(self._threads) < self._min_runspaces:
-            self._add_thread()
+            self._idle.append(self._new_thread())
+
+    def close(self) -> None:
+        """Lets the threads end once the scripts that run have ended; a script that never ends holds up nobody."""
+        with self._lock:
+            self._closed = True
+            for thread in self._idle:
+                thread.jobs.put(None)
+        if self._watch is not None:
+            self._watch.cancel()
 
     async def run(self, script: Callable[[], Any]) -> Any:
         """Runs `script` in a thread, in the caller's context variables, and returns what it returns."""
         loop = self._loop
         assert loop is not None, "RunspacePool.start comes first"
         done: asyncio.Future[Any] = loop.create_future()
-        self._running += 1
-        if self._running > len(self._threads) and len(self._threads) < self._max_runspaces + self._waiting:
-            self._add_thread()
-        self._jobs.put((done, contextvars.copy_context(), script))
+        job = (done, contextvars.copy_context(), script)
+        with self._lock:
+            shares = self._average < _BRIEF and self._places < self._max_runspaces
+            if shares or not self._hand_over(job):
+                self._line.append(job)
+                if self._places and self._watch is None:
+                    self._seen = self._count
+                    self._watch = loop.call_later(_PATIENCE, self._look_after)
         return await done
 
-    async def _wait(self, awaitable: Awaitable[Any]) -> Any:
-        """Waits on behalf of a script, whose thread may be replaced meanwhile."""
-        lent = False
+    # Places and threads; the caller holds the lock
 
-        def lend() -> None:
-            nonlocal lent
-            lent = True
-            self._waiting += 1
-            if self._running > len(self._threads) and not self._closed:
-                with suppress(RuntimeError):  # the system has no thread to spare: the scripts in line wait on
-                    self._add_thread()
+    def _hand_over(self, job: _Job) -> bool:
+        """Gives a script a place and a thread, if there is one."""
+        if not self._places or (thread := self._free_thread()) is None:
+            return False
+        self._places -= 1
+        thread.jobs.put(job)
+        return True
 
-        timer = asyncio.get_running_loop().call_later(_SHORT_WAIT, lend)
+    def _pass_on(self) -> None:
+        """Gives a place that was given up to whoever has waited for one longest."""
+        if self._returning:
+            self._returning.popleft().release()
+            return
+        self._places += 1
+        if self._line and not self._closed and self._hand_over(self._line[0]):
+            self._line.popleft()
+
+    def _free_thread(self) -> _Runspace | None:
+        if self._idle:
+            return self._idle.pop()
         try:
-            return await awaitable
-        finally:
-            timer.cancel()
-            if lent:
-                self._take_back()
+            return self._new_thread()
+        except RuntimeError:  # the system has none to spare: the scripts in line wait on
+            return None
 
-    def _take_back(self) -> None:
-        self._waiting -= 1
-        if len(self._threads) > self._max_runspaces + self._waiting:
-            self._threads.pop()
-            self._jobs.put(None)
-
-    def close(self) -> None:
-        """Lets the threads end once the scripts that run have ended; a script that never ends holds up nobody."""
-        self._closed = True
-        for _ in self._threads:
-            self._jobs.put(None)
-        self._threads.clear()
-
-    def _add_thread(self) -> None:
-        thread = threading.Thread(target=self._work, name=f"runspace-{len(self._threads) + 1}", daemon=True)
+    def _new_thread(self) -> _Runspace:
+        thread = _Runspace(self._work, len(self._threads) + 1)
         contextvars.Context().run(thread.start)  # it serves every request, so it inherits none
-        self._threads.append(thread)
+        self._threads.add(thread)
+        return thread
 
-    def _work(self) -> None:
-        loop = self._loop
-        assert loop is not None
-        while (job := self._jobs.get()) is not None:
-            done, context, script = job
-            result: Any = None
-            error: BaseException | None = None
+    # On the event loop
+
+    def _look_after(self) -> None:
+        """Sees to it that a script that takes its time does not hold up those in line."""
+        self._watch = None
+        with self._lock:
+            if self._count == self._seen and self._line and not self._closed and self._hand_over(self._line[0]):
+                self._line.popleft()
+            self._seen = self._count
+            if self._line and self._places and not self._closed:
+                assert self._loop is not None
+                self._watch = self._loop.call_later(_PATIENCE, self._look_after)
+
+    def _deliver(self) -> None:
+        """Tells those who wait for scripts how they ended."""
+        self._told = False
+        while self._ended:
+            done, result, error = self._ended.popleft()
+            if done.cancelled():
+                continue
+            if error is None:
+                done.set_result(result)
+            elif isinstance(error, StopIteration):
+                done.set_exception(RuntimeError("The script raised StopIteration."))
+            else:
+                done.set_exception(error)
+
+    # In the threads
+
+    def _work(self, thread: _Runspace) -> None:
+        assert self._loop is not None
+        with worker_loop(self._loop, self._wait):
+            while (job := thread.jobs.get()) is not None:
+                while job is not None:
+                    self._run(job)
+                    job = self._next(thread)
+                if self._closed or thread not in self._threads:
+                    return
+
+    def _run(self, job: _Job) -> None:
+        done, context, script = job
+        result: Any = None
+        error: BaseException | None = None
+        began = time.perf_counter()
+        if not done.cancelled():
             try:
-                if not done.cancelled():
-                    with worker_loop(loop, self._wait):
-                        result = context.run(script)
+                result = context.run(script)
             except BaseException as raised:
                 error = raised
-            try:
-                loop.call_soon_threadsafe(self._finish, done, result, error)
-            except RuntimeError:
-                return  # the loop was closed while the script ran: nobody waits for it any more
-            del job, done, context, script, result, error  # nothing of a request outlives it here
+        self._average += (min(time.perf_counter() - began, _LONGEST) - self._average) / 8
+        self._count += 1
+        self._ended.append((done, result, error))
+        if not self._told:
+            self._told = True
+            assert self._loop is not None
+            with suppress(RuntimeError):  # the loop was closed while the script ran: nobody waits for it any more
+                self._loop.call_soon_threadsafe(self._deliver)
 
-    def _finish(self, done: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
-        self._running -= 1
-        if done.cancelled():
-            return
-        if error is None:
-            done.set_result(result)
-        elif isinstance(error, StopIteration):
-            done.set_exception(RuntimeError("The script raised StopIteration."))
-        else:
-            done.set_exception(error)
+    def _next(self, thread: _Runspace) -> _Job | None:
+        """What a thread does next with its place: None if it is to wait, or to end."""
+        with self._lock:
+            if self._line and not self._returning and not self._closed:
+                return self._line.popleft()
+            if self._closed or len(self._idle) >= self._max_runspaces:
+                self._threads.discard(thread)
+            else:
+                self._idle.append(thread)
+            self._pass_on()
+        return None
+
+    def _wait(self, awaited: Future[Any]) -> Any:
+        """Waits on behalf of a script, which lends its place if that takes long."""
+        with suppress(CancelledError):  # the result says so as well
+            try:
+                awaited.exception(_SHORT_WAIT)
+            except TimeoutError:
+                if self._lend():
+                    try:
+                        awaited.exception()
+                    finally:
+                        self._take_back()
+        return awaited.result()
+
+    def _lend(self) -> bool:
+        with self._lock:
+            if self._lent == _MOST_LENT:
+                return False
+            self._lent += 1
+            self._pass_on()
+        return True
+
+    def _take_back(self) -> None:
+        with self._lock:
+            self._lent -= 1
+            if self._places:
+                self._places -= 1
+                return
+            turn = threading.Lock()
+            turn.acquire()
+            self._returning.append(turn)
+        turn.acquire()

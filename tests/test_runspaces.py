@@ -9,11 +9,13 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from functools import partial
 
 import pytest
 from host_support import until
 
+from kestrun_py import runspaces
 from kestrun_py._bridge import can_wait, wait
 from kestrun_py.errors import ArgumentError
 from kestrun_py.runspaces import RunspacePool
@@ -179,6 +181,81 @@ async def test_a_thread_that_waits_for_the_loop_does_not_count() -> None:
     pool.close()
 
 
+@pytest.mark.parametrize("most", [1, 3])
+async def test_whoever_has_waited_takes_a_place_again_before_it_goes_on(most: int) -> None:
+    pool = RunspacePool()
+    pool.resize(most)
+    pool.start()
+    gauge = Gauge()
+    answers = [asyncio.Event() for _ in range(20)]
+
+    def script(answer: asyncio.Event) -> None:
+        wait(answer.wait())
+        gauge.enter()
+
+    jobs = [asyncio.create_task(pool.run(partial(script, answer))) for answer in answers]
+    await until(lambda: pool._lent == 20)
+    for answer in answers:
+        answer.set()
+    await until(lambda: gauge.inside == most)
+    newcomer = asyncio.create_task(pool.run(lambda: "late"))
+    await asyncio.sleep(0.05)
+    assert (gauge.inside, newcomer.done()) == (most, False)
+    gauge.gate.set()
+    await asyncio.gather(*jobs, newcomer)
+    assert gauge.most == most
+    await until(lambda: len(pool._threads) == most)
+    assert (pool._places, pool._lent) == (most, 0)
+    pool.close()
+
+
+async def test_so_many_may_wait_and_no_more(pool: RunspacePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runspaces, "_MOST_LENT", 5)
+    pool.start()
+    answer = asyncio.Event()
+    jobs = [asyncio.create_task(pool.run(partial(wait, answer.wait()))) for _ in range(20)]
+    await until(lambda: pool._lent == 5 and not pool._places)
+    assert len(pool._threads) == 8
+    answer.set()
+    assert await asyncio.gather(*jobs) == [True] * 20
+
+
+@pytest.mark.parametrize("ends", ["error", "timeout", "cancelled"])
+async def test_a_wait_that_ends_badly_gives_its_place_back(ends: str, pool: RunspacePool) -> None:
+    pool.start()
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    job = asyncio.create_task(pool.run(partial(wait, future)))
+    await until(lambda: pool._lent == 1)
+    if ends == "cancelled":
+        future.cancel()
+    else:
+        future.set_exception(ValueError("wrong") if ends == "error" else TimeoutError("late"))
+    with pytest.raises((ValueError, TimeoutError, CancelledError)):
+        await job
+    await until(lambda: pool._places == 3)
+    assert pool._lent == 0
+
+
+async def test_brief_scripts_share_a_thread(pool: RunspacePool) -> None:
+    pool.start()
+    threads: set[int] = set()
+    for _ in range(20):
+        threads.update(await asyncio.gather(*(pool.run(threading.get_ident) for _ in range(16))))
+    assert len(threads) <= 2  # one, and another if the machine was busy
+    assert (pool._places, len(pool._line)) == (3, 0)
+
+
+async def test_a_slow_one_among_them_holds_up_nobody(pool: RunspacePool) -> None:
+    pool.start()
+    await asyncio.gather(*(pool.run(threading.get_ident) for _ in range(50)))
+    gauge = Gauge()
+    slow = [asyncio.create_task(pool.run(gauge.enter)) for _ in range(2)]
+    brief = await asyncio.gather(*(pool.run(lambda: "brief") for _ in range(50)))
+    assert (brief, [job.done() for job in slow]) == (["brief"] * 50, [False, False])
+    gauge.gate.set()
+    await asyncio.gather(*slow)
+
+
 async def test_a_caller_that_gives_up_leaves_the_pool_in_order(pool: RunspacePool) -> None:
     pool.start()
     gauge = Gauge()
@@ -192,7 +269,7 @@ async def test_a_caller_that_gives_up_leaves_the_pool_in_order(pool: RunspacePoo
     await asyncio.gather(*jobs, waiting, return_exceptions=True)
     gauge.gate.set()
     assert await pool.run(lambda: "works still") == "works still"
-    await until(lambda: pool._running == 0)
+    await until(lambda: pool._places == 3)
     assert ran == []  # nobody was there to hear its answer
 
 
