@@ -33,6 +33,7 @@ _worker = threading.local()
 _EAGER_TASKS: Final = sys.version_info >= (3, 12)
 
 _ENDED: Final = object()
+_MOST_IDLE: Final = 256  # greenlets that are kept
 
 
 class _ScriptGreenlet(greenlet):
@@ -48,23 +49,34 @@ class _ScriptGreenlet(greenlet):
     result: Any = None
     failure: BaseException | None = None
 
-    def run(self) -> None:
-        """Serves for ever; what a script waits for is handed out."""
-        _drive(self._serve())
+    def __init__(self) -> None:
+        super().__init__(_serve_scripts)  # no method: its frame would hold on to a greenlet that nobody wants any more
 
-    async def _serve(self) -> None:
-        """Awaits each coroutine that is switched in, and hands out `_ENDED` at its end."""
-        while True:
-            assert self.parent is not None
-            coroutine = self.parent.switch(_ENDED)
-            try:
-                result = await coroutine
-                if result is not None:
-                    self.result = result
-                    del result
-            except BaseException as error:
-                self.failure = error
-            del coroutine
+
+def _serve_scripts() -> None:
+    _drive(_await_scripts())
+
+
+async def _await_scripts() -> None:
+    """Awaits each coroutine that is switched in, and hands out `_ENDED` at its end."""
+    while True:
+        outside = getcurrent().parent
+        assert outside is not None
+        coroutine = outside.switch(_ENDED)
+        try:
+            result = await coroutine
+            if result is not None:
+                _this_script().result = result
+                del result
+        except BaseException as error:
+            _this_script().failure = error
+        del coroutine
+
+
+def _this_script() -> _ScriptGreenlet:
+    script = getcurrent()
+    assert isinstance(script, _ScriptGreenlet)
+    return script
 
 
 class _Idle(threading.local):
@@ -122,7 +134,8 @@ def run_on_loop(coroutine: Coroutine[Any, Any, _T]) -> Generator[Any, Any, _T]:
     failure = script.failure
     if result is not None or failure is not None or _EAGER_TASKS:
         script.result = script.failure = script.task = None  # it keeps nothing until its next script
-    idle.append(script)
+    if len(idle) < _MOST_IDLE:
+        idle.append(script)
     if failure is not None:
         try:
             raise failure

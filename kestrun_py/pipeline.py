@@ -27,6 +27,7 @@ __all__ = ["RouteHandler", "compose", "entry_middleware", "session_middleware", 
 
 _Hook: TypeAlias = Callable[[web.Request, web.StreamResponse], Awaitable[None]]
 
+_MANY_RUNS: Final = 32
 _SERVER_ERROR: Final = "An internal server error occurred."
 
 
@@ -103,6 +104,8 @@ def session_middleware(store: SessionStore, logger: Logger) -> Middleware:
             response = await handler(request)
         except Exception as error:
             failure = error
+            if isinstance(error, SessionTooLargeError):
+                store.discard(session)
         except BaseException:
             store.discard(session)
             raise
@@ -178,11 +181,12 @@ class RouteHandler:
         self._read_only = access is SessionAccess.READ_ONLY
         self._pool = pool
         self._logger = logger
-        # Whether to load the session before the script starts. A `def` script that waits for its session's lock would
-        # hold a worker thread meanwhile, so a route that uses the session waits first. Its text is the first guess,
-        # its first run the answer, and a run that used the session settles it.
-        self._preloads = script.mentions_session and not script.is_async
-        self._settled = script.is_async
+        # A `def` script that waits for its session's lock holds a thread meanwhile. So a route whose scripts have
+        # looked at the session each time has it loaded before a script gets a thread. Before the first run the
+        # script's text is the guess, and one run that left the session alone takes many others to make up for.
+        self._loads_ahead = script.mentions_session and not script.is_async
+        self._runs = 0  # that have looked at the session, one after the other
+        self._runs_wanted = 1
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """The aiohttp handler."""
@@ -190,46 +194,58 @@ class RouteHandler:
         started = time.perf_counter() if debug else 0.0
         context = current_context()
         session = context.opened_session
+        response: web.StreamResponse | None = None
         try:
             if session is not None:
                 if self._read_only:
                     session.read_only = True
-                if self._preloads:
-                    await session.load()
+                if self._loads_ahead:
+                    await session.load_ahead()
             if self._script.is_async:
                 result = await run_on_loop(self._script.call(context))
             else:
                 result = await self._run_in_thread(context)
             if result is not None and isinstance(result, web.StreamResponse):
-                response: web.StreamResponse = result
+                response = result
             else:
                 response = context.stream or context.response.to_aiohttp()
-        except web.HTTPException:
+        except web.HTTPException as raised:
+            response = raised
             raise
         except SessionUnavailableError as error:
             self._logger.error("{Method} {Pattern}: {Error}", request.method, self._pattern, error)
-            return unavailable_response()
+            response = unavailable_response()
         except (Exception, SystemExit) as error:  # exit() in a script ends the script, not the server
             if isinstance(error, SessionTooLargeError):
                 context.services.require(SessionStore).discard(context.session)  # what is stored stays as it was
             self._logger.error(
                 "The script of {Method} {Pattern} failed.", request.method, self._pattern, exception=error
             )
-            return _server_error(context)
+            response = _server_error(context)
         finally:
-            if not self._settled and session is not None:
-                self._preloads = self._settled = session.accessed
-        if debug:
-            self._logger.debug(
-                "Route {Method} {Pattern} ran {Script}: {Status} in {Elapsed:0.0} ms",
-                request.method,
-                self._pattern,
-                self._script.name,
-                response.status,
-                (time.perf_counter() - started) * 1000,
-            )
+            if debug:
+                self._log_run(request, response, time.perf_counter() - started)
+        if session is not None and not self._script.is_async:
+            self._learn(session.accessed)
         return response
+
+    def _learn(self, accessed: bool) -> None:
+        if accessed:
+            self._runs += 1
+        else:
+            self._runs, self._runs_wanted = 0, _MANY_RUNS
+        self._loads_ahead = self._runs >= self._runs_wanted
 
     async def _run_in_thread(self, context: KestrunContext) -> Any:
         result = await self._pool.run(partial(self._script.call, context))
         return await run_on_loop(result) if inspect.iscoroutine(result) else result  # a lambda around an async def
+
+    def _log_run(self, request: web.Request, response: web.StreamResponse | None, seconds: float) -> None:
+        self._logger.debug(
+            "Route {Method} {Pattern} ran {Script}: {Outcome} in {Elapsed:0.0} ms",
+            request.method,
+            self._pattern,
+            self._script.name,
+            "cancelled" if response is None else response.status,
+            seconds * 1000,
+        )

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from host_support import until
 
+from kestrun_py import _bridge
 from kestrun_py._bridge import can_wait, run_on_loop, wait, worker_loop
 from kestrun_py.errors import ContextError
 
@@ -204,6 +205,20 @@ class TestOnTheLoop:
         steps.send(None)
         steps.close()
         assert ended == ["closed"]
+        assert await run_on_loop(later("works still")) == "works still"
+
+    async def test_a_crowd_leaves_no_crowd_of_greenlets(self) -> None:
+        gate = asyncio.Event()
+
+        async def script() -> None:
+            wait(gate.wait())
+
+        crowd = [asyncio.create_task(run_on_loop(script())) for _ in range(1000)]
+        await asyncio.sleep(0)
+        gate.set()
+        await asyncio.gather(*crowd)
+        gc.collect()
+        assert sum(type(thing) is _bridge._ScriptGreenlet for thing in gc.get_objects()) <= _bridge._MOST_IDLE
         assert await run_on_loop(later("works still")) == "works still"
 
 

@@ -418,6 +418,20 @@ class TestLog:
         ]
         assert [run.rpartition(": ")[2].split()[0] for run in runs] == ["201", "200"]
 
+    async def test_an_execution_shows_however_it_ends(self, aiohttp_client: AiohttpClient) -> None:
+        def fail() -> None:
+            raise ValueError("wrong")
+
+        def refuse() -> None:
+            raise web.HTTPConflict
+
+        log = Log()
+        host = KestrunHost("Demo", logger=log.logger).add_map_route("/fail", "Get", fail)
+        client = await aiohttp_client(host.add_map_route("/refuse", "Get", refuse).create_app())
+        assert [(await client.get(path)).status for path in ("/fail", "/refuse")] == [500, 409]
+        runs = [line for line in log.texts(LogLevel.DEBUG) if line.startswith("Route GET")]
+        assert [run.rpartition(": ")[2].split()[0] for run in runs] == ["500", "409"]
+
     async def test_information_does_not(self, aiohttp_client: AiohttpClient) -> None:
         log = Log("Information")
         host = KestrunHost("Demo", logger=log.logger).add_map_route("/", "Get", lambda: None)

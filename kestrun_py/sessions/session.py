@@ -129,6 +129,7 @@ class Session:
     ended = False
     started = False
     set_cookie: str | None = None
+    _failure: SessionUnavailableError | None = None
     _state: SessionState | None = None
     _loading = False
     _waiting: tuple[asyncio.Future[None], ...] = ()
@@ -152,6 +153,20 @@ class Session:
         Raises:
             SessionUnavailableError: The cache cannot be read, or the lock was not free, within the I/O timeout.
         """
+        try:
+            await self._load()
+        except SessionUnavailableError:
+            self.accessed = True  # the answer will depend on it, whether the script has looked at it or not
+            raise
+
+    async def load_ahead(self) -> None:
+        """`load`, on behalf of a script that may look at the session: a failure shows when it does."""
+        try:
+            await self._load()
+        except SessionUnavailableError as error:
+            self._failure = error
+
+    async def _load(self) -> None:
         while self._state is None:
             if self._closed:
                 raise SessionClosedError("The request has ended; its session can no longer be loaded.")
@@ -167,9 +182,6 @@ class Session:
                     self._source.give_back(state)
                 else:
                     self._state = state
-            except SessionUnavailableError:
-                self.accessed = True  # the answer will depend on it, whether the script has looked at it or not
-                raise
             finally:
                 self._loading = False
                 waiting, self._waiting = self._waiting, ()
@@ -195,6 +207,8 @@ class Session:
     def _load_now(self) -> SessionState:
         if self._closed:
             raise SessionClosedError("The request has ended; its session can no longer be loaded.")
+        if self._failure is not None:
+            raise self._failure
         if runs_on_loop():
             if not self.read_only and not self._loading:
                 self._state = self._source.load_at_once(self._headers)

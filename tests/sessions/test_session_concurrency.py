@@ -14,7 +14,7 @@ from session_support import Answer, RecordingCache, Script, Site, Sites, as_asyn
 
 from cmdlets import get_kr_session_int32, get_kr_session_string, set_kr_session_int32, write_kr_json_response
 from kestrun_py.context import KestrunContext
-from kestrun_py.errors import SessionNotLoadedError
+from kestrun_py.errors import CacheUnavailableError, SessionNotLoadedError
 from kestrun_py.sessions import Session, SessionStore
 
 JSON = '{"result":'
@@ -278,6 +278,99 @@ async def test_who_waits_for_a_session_holds_no_thread(sites: Sites, known: bool
     answers = await asyncio.gather(holder, *waiting)
     assert {answer.status for answer in answers} == {200}
     await until(lambda: len(runspaces() - others) <= 2)
+
+
+class Choosy:
+    """A ``def`` script that looks at the session when it is told to."""
+
+    def __init__(self) -> None:
+        self.looks = True
+
+    def script(self, context: KestrunContext) -> None:
+        if self.looks:
+            context.session.get_string("user")
+        context.response.write_text("seen" if self.looks else "left alone")
+
+
+async def test_a_def_route_that_may_leave_the_session_alone_does(sites: Sites) -> None:
+    choosy = Choosy()
+    site = await sites.serve({"/choosy": choosy.script, "/start": as_async_def(bump)}, io_timeout=0.2)
+    cookie = await site.login("/start")
+    assert (await site.get("/choosy", cookie)).calls == ["lock", "release"]
+    choosy.looks = False
+    await site.get("/choosy", cookie)  # the last that is loaded ahead
+    for looks in (False, True, False):
+        choosy.looks = looks
+        answer = await site.get("/choosy", cookie)
+        assert answer.calls == (["lock", "release"] if looks else [])
+        assert answer.headers.get("Vary") == ("Cookie" if looks else None)
+    site.cache.break_down(CacheUnavailableError("the server is gone"))
+    assert (await site.get("/choosy", cookie)).text == "left alone"
+    choosy.looks = True
+    assert (await site.get("/choosy", cookie)).status == 503
+
+
+@pytest.mark.parametrize("looks", [True, False])
+@pytest.mark.parametrize("trouble", ["broken", "locked"])
+async def test_a_session_that_cannot_be_loaded_ahead(sites: Sites, looks: bool, trouble: str) -> None:
+    choosy, gate = Choosy(), Gate(is_async=True, work=READ)
+    routes = {"/choosy": choosy.script, "/hold": gate.script, "/start": as_async_def(bump)}
+    site = await sites.serve(routes, io_timeout=0.2)
+    cookie = await site.login("/start")
+    await site.get("/choosy", cookie)
+    holder = asyncio.create_task(site.get("/hold", cookie))
+    await until(gate.entered.is_set)
+    if trouble == "broken":
+        gate.opened.set()
+        await holder
+        site.cache.break_down(CacheUnavailableError("the server is gone"))
+    choosy.looks = looks
+    answer = await site.get("/choosy", cookie)
+    assert (answer.status, answer.text) == ((503, "") if looks else (200, "left alone"))
+    assert answer.headers.get("Vary") == ("Cookie" if looks else None)
+    gate.opened.set()
+    await holder
+
+
+async def test_a_def_route_that_left_the_session_alone_may_wait_for_it_in_many_threads(sites: Sites) -> None:
+    """It does not know that it will wait; but only two scripts run at a time, and others are not held up."""
+    choosy, gate, gauge = Choosy(), Gate(is_async=True, work=READ), Gauge()
+
+    def script(context: KestrunContext) -> None:
+        choosy.script(context)
+        gauge.pass_through()
+
+    routes = {"/choosy": script, "/hold": gate.script, "/start": as_async_def(bump), "/free": lambda: None}
+    site = await sites.serve(routes, max_runspaces=2)
+    cookie = await site.login("/start")
+    choosy.looks = False
+    await site.get("/choosy", cookie)
+    choosy.looks = True
+    holder = asyncio.create_task(site.get("/hold", cookie))
+    await until(gate.entered.is_set)
+    waiting = [asyncio.create_task(site.get("/choosy", cookie)) for _ in range(10)]
+    await until(lambda: in_line(site) == 10)
+    assert (await asyncio.wait_for(site.get("/free"), 5)).status == 200
+    gate.opened.set()
+    answers = await asyncio.gather(holder, *waiting)
+    assert {answer.status for answer in answers} == {200}
+    assert gauge.most <= 2
+
+
+class Gauge:
+    """How many threads are inside at once."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.inside = self.most = 0
+
+    def pass_through(self) -> None:
+        with self.lock:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+        time.sleep(0.002)
+        with self.lock:
+            self.inside -= 1
 
 
 def runspaces() -> set[threading.Thread]:

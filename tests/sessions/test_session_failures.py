@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.typedefs import Handler
 from session_support import Answer, Clock, RecordingCache, Script, Sites, as_async_def, as_def, until
 
 from kestrun_py.caching import Expiration
-from kestrun_py.context import KestrunContext
+from kestrun_py.context import KestrunContext, current_context
 from kestrun_py.errors import CacheUnavailableError, SessionTooLargeError, SessionUnavailableError
 from kestrun_py.logging import LogLevel
 from kestrun_py.sessions import Session, blob, options
@@ -456,6 +458,26 @@ async def test_a_script_that_catches_it_goes_on(sites: Sites, script: Any) -> No
     answer = await site.get("/fill", cookie)
     assert answer.text == '{"result":["counter","first"]}'
     assert answer.calls == ["lock", "commit"]
+
+
+async def test_a_value_too_many_in_a_middleware(sites: Sites) -> None:
+    @web.middleware
+    async def overflow(request: web.Request, handler: Handler) -> web.StreamResponse:
+        session = current_context().session
+        await session.load()
+        fill(session)
+        return await handler(request)
+
+    site = await sites.serve(routes(as_async_def), max_size=400)
+    cookie = await site.login("/bump")
+    stored = dict(site.cache.entries)
+    other = await sites.serve(
+        routes(as_async_def), cache=site.cache, configure=lambda host: host.use(overflow), max_size=400
+    )
+    answer = await other.get("/hello", cookie)
+    assert answer.status == 500
+    assert answer.calls == ["lock", "release"]
+    assert site.cache.entries == stored
 
 
 # The key ring
