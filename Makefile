@@ -32,6 +32,7 @@ test: $(VENV)/installed-test packages
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup
 
 bench: $(VENV)/installed-test packages
+	@scripts/debian-packages bench
 	$(BIN)/python -m tests.benchmarks.bench
 
 packages:

@@ -218,7 +218,7 @@ class Session:
                 "the script before starting it, or call await context.session.load()."
             )
         if self._state is None:
-            wait(self.load())
+            wait(self._load())
         assert self._state is not None
         return self._state
 
@@ -248,7 +248,9 @@ class Session:
 
     def get(self, key: str) -> bytes | None:
         """Returns the bytes stored under `key`, or None."""
-        return self._loaded().values.get(_checked_key(key))
+        self.accessed = True
+        state = self._state or self._load_now()
+        return state.values.get(_checked_key(key))
 
     def set(self, key: str, value: bytes) -> None:
         """Stores bytes under `key`.

@@ -92,10 +92,12 @@ class SessionStore:
 
     def load_at_once(self, headers: CIMultiDictProxy[str]) -> SessionState | None:
         """`load` under the lock, if neither the cache nor another request has to be waited for; else None."""
+        if not self._immediate:
+            return None
         cookie = self._cookie(headers)
         if cookie is None:
             return SessionState(Origin.NONE)
-        key = self._protector.peek(cookie) if self._immediate else None
+        key = self._protector.peek(cookie)
         if key is None or len(key) != _KEY_LENGTH or not self._queues.try_acquire(key):
             return None
         lease: Lease | Busy | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 
 import orjson
 from aiohttp import web
@@ -70,7 +71,8 @@ def peer_redis(url: str) -> web.Application:
     return _peer(RedisStorage(from_url(url)))
 
 
-def _routes(host: KestrunHost) -> web.Application:
+def _routes(host: KestrunHost) -> KestrunHost:
+    host.add_endpoint(port=sys.argv[2])
     host.add_data_protection(folder=sys.argv[4])
     host.add_session(
         cookie=host.new_cookie_builder(
@@ -99,19 +101,18 @@ def _routes(host: KestrunHost) -> web.Application:
     host.add_map_route("/counter-def", "Get", counter_def)
     host.add_map_route("/read", "Get", read)
     host.add_map_route("/read-only", "Get", read, session_access="read_only")
-    host.add_map_route("/hello", "Get", hello)
-    return host.create_app()
+    return host.add_map_route("/hello", "Get", hello)
 
 
-def memory(_: str) -> web.Application:
+def memory(_: str) -> KestrunHost:
     return _routes(KestrunHost("memory"))
 
 
-def redis(url: str) -> web.Application:
+def redis(url: str) -> KestrunHost:
     return _routes(KestrunHost("redis").add_distributed_redis_cache(url))
 
 
-def postgres(connection_string: str) -> web.Application:
+def postgres(connection_string: str) -> KestrunHost:
     return _routes(
         KestrunHost("postgres").add_distributed_postgres_cache(
             connection_string, schema_name="public", table_name="Sessions"
@@ -119,21 +120,34 @@ def postgres(connection_string: str) -> web.Application:
     )
 
 
+def _ready() -> None:
+    print("ready", flush=True)
+
+
 async def serve(app: web.Application, port: int) -> None:
+    """Serves as an application of aiohttp is served."""
     runner = web.AppRunner(app, access_log=None, handle_signals=True)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
-    print("ready", flush=True)
+    _ready()
     await asyncio.Event().wait()
 
 
-if __name__ == "__main__":
-    make = {
+def main(name: str, port: int, where: str) -> None:
+    makers: dict[str, Callable[[str], web.Application | KestrunHost]] = {
         "bare": bare,
         "peer-cookie": peer_cookie,
         "peer-redis": peer_redis,
         "memory": memory,
         "redis": redis,
         "postgres": postgres,
-    }[sys.argv[1]]
-    asyncio.run(serve(make(sys.argv[3]), int(sys.argv[2])))
+    }
+    made = makers[name](where)
+    if isinstance(made, KestrunHost):
+        made.run(_ready)
+    else:
+        asyncio.run(serve(made, port))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

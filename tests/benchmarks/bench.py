@@ -1,14 +1,17 @@
 """`make bench`: what a request costs the server, with and without sessions, against bare aiohttp.
 
-Every application runs in a process of its own. The scenarios take turns, round after round, and each ratio is taken
-within a round, so that a machine that speeds up or slows down does not bend it. CPU is what the kernel counts for all
-threads of the server. A figure is the median of the rounds; in brackets, the smallest and the largest ratio.
+Every application runs in a process of its own, hosts as `KestrunHost.run` serves them. The scenarios take turns in
+short slices, round after round, and each ratio is taken within a round, so that a machine that speeds up or slows down
+does not bend it. All of them are sent the same: a request with a session cookie. CPU is what the kernel counts for all
+threads of the server. A figure is the median of the rounds; in brackets, the middle half of the ratios.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
+import shutil
 import socket
 import statistics
 import subprocess
@@ -31,21 +34,26 @@ from tests.redis_server import RedisServer
 ROOT = Path(__file__).parent.parent.parent
 CONNECTIONS = 16
 SESSIONS = 64
-ROUNDS = int(os.environ.get("BENCH_ROUNDS", "7"))
-REQUESTS = int(os.environ.get("BENCH_REQUESTS", "4000"))
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "21"))
+REQUESTS = int(os.environ.get("BENCH_REQUESTS", "1500"))
+
+# What an application without sessions is sent instead of a cookie of its own: as long as ours, and ignored.
+FOREIGN_COOKIE = f"Kr.Session=CfDJ8{'x' * 171}"
 
 
 @dataclass
 class Server:
-    """One application in a process of its own, and cookies of sessions that it began."""
+    """One application in a process of its own, and the cookies that it is sent."""
 
     process: subprocess.Popen[str]
     port: int
     cookies: list[str] = field(default_factory=list)
 
     def cpu(self) -> float:
-        """Seconds of processor time that all its threads have used."""
-        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
+        """Seconds of processor time that all its threads have used, and those of its children."""
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        tasks = [task for owner in (pid, *children) for task in Path(f"/proc/{owner}/task").glob("*/schedstat")]
         return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
 
 
@@ -60,31 +68,22 @@ class Scenario:
     micros: list[float] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
 
-    def run(self, requests: int) -> None:
+    def run(self, client: load.Client, requests: int) -> None:
         before = self.server.cpu()
-        elapsed, errors = send(self.server, self.path, requests, self.sessions)
+        elapsed, errors = client.run(
+            self.server.port, self.path, CONNECTIONS, requests, self.server.cookies[: self.sessions]
+        )
         if errors:
             sys.exit(f"{self.name}: {errors} of {requests} requests were not answered with 200")
         self.micros.append((self.server.cpu() - before) / requests * 1e6)
         self.rates.append(requests / elapsed)
 
 
-def send(server: Server, path: str, requests: int, sessions: int = SESSIONS) -> tuple[float, int]:
-    """Sends requests from a process of its own; returns the seconds, and how many had no 200."""
-    command = [sys.executable, "-m", "tests.benchmarks.load", str(server.port), path, str(CONNECTIONS), str(requests)]
-    out = subprocess.run(
-        [*command, *server.cookies[:sessions]], stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT
-    ).stdout
-    elapsed, errors = out.split()
-    return float(elapsed), int(errors)
-
-
 def start(stack: ExitStack, name: str, where: str = "-") -> Server:
     """Starts an application and a set of sessions on it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "tests.benchmarks.apps", name, str(port), where, _keys(stack)]
+    port = _free_port()
+    keys = stack.enter_context(tempfile.TemporaryDirectory())
+    command = [sys.executable, "-m", "tests.benchmarks.apps", name, str(port), where, keys]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     stack.callback(process.wait)
     stack.callback(process.kill)
@@ -92,38 +91,48 @@ def start(stack: ExitStack, name: str, where: str = "-") -> Server:
     stack.callback(process.stdout.close)
     if process.stdout.readline().strip() != "ready":
         sys.exit(f"{name} did not start")
-    server = Server(process, port)
-    server.cookies = asyncio.run(_log_in(port))
-    return server
+    return Server(process, port, asyncio.run(_log_in(port)))
 
 
-def _keys(stack: ExitStack) -> str:
-    return stack.enter_context(tempfile.TemporaryDirectory())
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 async def _log_in(port: int) -> list[str]:
-    return [await load.login(port) for _ in range(SESSIONS)]
+    return [await load.login(port) or FOREIGN_COOKIE for _ in range(SESSIONS)]
 
 
 def measure(title: str, scenarios: list[Scenario]) -> None:
     """Runs the scenarios in turn and prints their table; the first one is what the ratios are taken to."""
-    for scenario in scenarios:
-        send(scenario.server, scenario.path, max(REQUESTS // 4, 200), scenario.sessions)
-    for _ in range(ROUNDS):
-        for scenario in scenarios:
-            scenario.run(REQUESTS)
+    with load.Client() as client:
+        for round_ in range(-2, ROUNDS):
+            for scenario in scenarios:
+                scenario.run(client, REQUESTS)
+                if round_ < 0:  # to warm up
+                    scenario.micros.clear()
+                    scenario.rates.clear()
     print(f"\n{title}\n")
     print("| scenario | CPU per request | ratio to bare | requests a second |")
     print("|---|---:|---:|---:|")
-    base = scenarios[0].micros
     for scenario in scenarios:
-        ratios = [one / bare for one, bare in zip(scenario.micros, base, strict=True)]
+        ratio = _spread(_ratios(scenario.micros, scenarios[0].micros))
         print(
             f"| {scenario.name} | {statistics.median(scenario.micros):.0f} us "
-            f"| {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) "
-            f"| {statistics.median(scenario.rates):.0f} |",
+            f"| {ratio} | {statistics.median(scenario.rates):.0f} |",
             flush=True,
         )
+
+
+def _ratios(values: list[float], base: list[float]) -> list[float]:
+    return [one / other for one, other in zip(values, base, strict=True)]
+
+
+def _spread(values: list[float]) -> str:
+    low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 def counted(server: Server, cookie: str) -> int:
@@ -142,7 +151,8 @@ def counted(server: Server, cookie: str) -> int:
 def hot_session(server: Server, requests: int) -> tuple[float, int]:
     """Read-modify-writes of one session on all connections: increments a second, and how many were lost."""
     before = counted(server, server.cookies[0])
-    elapsed, errors = send(server, "/counter", requests, 1)
+    with load.Client() as client:
+        elapsed, errors = client.run(server.port, "/counter", CONNECTIONS, requests, server.cookies[:1])
     return requests / elapsed, before + requests + 1 - counted(server, server.cookies[0]) + errors
 
 
@@ -171,20 +181,21 @@ def redis_table() -> None:
             "Redis on loopback",
             [
                 Scenario("bare aiohttp", bare, "/counter"),
-                Scenario("counter, `async def`", ours, "/counter"),
+                (counter := Scenario("counter, `async def`", ours, "/counter")),
                 Scenario("counter, `def`", ours, "/counter-def"),
                 Scenario("session read, under the lock", ours, "/read"),
                 Scenario('session read, `session_access="read_only"`', ours, "/read-only"),
                 Scenario("route without session, cookie sent", ours, "/hello"),
-                Scenario("aiohttp-session with Redis: counter", peer, "/counter"),
+                (theirs := Scenario("aiohttp-session with Redis: counter", peer, "/counter")),
             ],
         )
-        with redis.client() as client:
-            before = client.info("stats")["total_commands_processed"]
-            send(ours, "/hello", 1000)
-            commands = client.info("stats")["total_commands_processed"] - before - 1
+        print(f"\nOur counter on Redis to aiohttp-session's: {_spread(_ratios(counter.micros, theirs.micros))}")
+        with redis.client() as asked, load.Client() as client:
+            before = asked.info("stats")["total_commands_processed"]
+            client.run(ours.port, "/hello", CONNECTIONS, 1000, ours.cookies)
+            commands = asked.info("stats")["total_commands_processed"] - before - 1
         print(f"\nRedis commands in 1,000 requests of the route without session: {commands}")
-        rate, lost = hot_session(ours, REQUESTS)
+        rate, lost = hot_session(ours, 4000)
         print(f"One hot session on {CONNECTIONS} connections: {rate:.0f} increments a second, {lost} lost")
 
 
@@ -198,29 +209,62 @@ def postgres_table() -> None:
             "PostgreSQL over ODBC, on the same machine",
             [Scenario("bare aiohttp", bare, "/counter"), Scenario("counter, `async def`", ours, "/counter")],
         )
-        rate, lost = hot_session(ours, min(REQUESTS, 1000))
+        rate, lost = hot_session(ours, 1000)
         print(f"\nOne hot session on {CONNECTIONS} connections: {rate:.0f} increments a second, {lost} lost")
 
 
 def workers_table() -> None:
-    """Throughput of one worker and of two. The client and Redis use the same cores, so 2.0 is out of reach on two."""
+    """One worker and two, on the counter with Redis.
+
+    The client and Redis use the same cores, so a second worker finds less than a core. What a request costs says
+    whether the workers get into each other's way.
+    """
     with ExitStack() as stack:
         redis = stack.enter_context(RedisServer())
         servers = [_start_workers(stack, count, f"redis://{redis.address}") for count in (1, 2)]
-        ratios, rates = [], []
-        for _ in range(ROUNDS):
-            one, two = (REQUESTS / send(server, "/counter", REQUESTS)[0] for server in servers)
-            rates.append((one, two))
-            ratios.append(two / one)
-        one, two = (statistics.median(column) for column in zip(*rates, strict=True))
-        print(f"\nWorkers, counter on Redis: one {one:.0f}, two {two:.0f} requests a second, ", end="")
-        print(f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})", flush=True)
+        send = _send_with_wrk if shutil.which("wrk") else _send_with_client
+        rates: list[list[float]] = [[], []]
+        micros: list[list[float]] = [[], []]
+        for _ in range(max(ROUNDS // 3, 1)):
+            for index, server in enumerate(servers):
+                before = server.cpu()
+                requests, elapsed = send(stack, server)
+                rates[index].append(requests / elapsed)
+                micros[index].append((server.cpu() - before) / requests * 1e6)
+        one, two = (statistics.median(column) for column in rates)
+        print(f"\nWorkers, counter on Redis: one {one:.0f}, two {two:.0f} requests a second,", end=" ")
+        print(f"ratio {_spread(_ratios(rates[1], rates[0]))};", end=" ")
+        one, two = (statistics.median(column) for column in micros)
+        print(f"CPU per request {one:.0f} and {two:.0f} us, ratio {_spread(_ratios(micros[1], micros[0]))}", flush=True)
+
+
+def _send_with_client(stack: ExitStack, server: Server) -> tuple[int, float]:
+    with load.Client() as client:
+        elapsed, errors = client.run(server.port, "/counter", CONNECTIONS, 2 * REQUESTS, server.cookies)
+    if errors:
+        sys.exit(f"{errors} requests were not answered with 200")
+    return 2 * REQUESTS, elapsed
+
+
+def _send_with_wrk(stack: ExitStack, server: Server) -> tuple[int, float]:
+    """A client that leaves more of the two cores to the workers."""
+    script = Path(stack.enter_context(tempfile.TemporaryDirectory()), "cookies.lua")
+    cookies = ", ".join(f'"{cookie}"' for cookie in server.cookies)
+    script.write_text(
+        f"local cookies = {{{cookies}}}\nlocal at = 0\n"
+        "function request()\n  at = at % #cookies + 1\n"
+        '  return wrk.format("GET", "/counter", {Cookie = cookies[at]})\nend\n'
+    )
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", "-d3", "-s", str(script), f"http://127.0.0.1:{server.port}/"]
+    text = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    found = re.search(r"(\d+) requests in ([\d.]+)s", text)
+    if found is None or "Non-2xx" in text:
+        sys.exit(f"wrk says:\n{text}")
+    return int(found[1]), float(found[2])
 
 
 def _start_workers(stack: ExitStack, count: int, url: str) -> Server:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = _free_port()
     script = str(Path(__file__).with_name("worker_host.py"))
     process = subprocess.Popen(
         [sys.executable, "-m", "kestrun_py.cli", "run", script, "--workers", str(count)],
@@ -231,17 +275,12 @@ def _start_workers(stack: ExitStack, count: int, url: str) -> Server:
     )
     stack.callback(process.wait)
     stack.callback(process.terminate)
-    server = Server(process, port)
     for _ in range(600):
         try:
-            server.cookies = asyncio.run(_log_in(port))
-            break
+            return Server(process, port, asyncio.run(_log_in(port)))
         except OSError:
             time.sleep(0.1)
-    else:
-        sys.exit("the workers did not start")
-    send(server, "/counter", REQUESTS)
-    return server
+    sys.exit("the workers did not start")
 
 
 def main() -> None:

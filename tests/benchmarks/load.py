@@ -1,18 +1,27 @@
-"""A small, steady HTTP client: each of its connections sends the next request when it has the last answer."""
+"""A small, steady HTTP client: each of its connections sends the next request when it has the last answer.
+
+As a process it takes one order after the other on stdin, and answers each on stdout; see `Client`.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 class Connection(asyncio.Protocol):
-    """One keep-alive connection, with a session of its own or one given to it."""
+    """One keep-alive connection that sends one request again and again."""
 
-    def __init__(self, path: str, cookie: str, count: list[int], done: asyncio.Event) -> None:
-        head = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-        self._request = (head + (f"Cookie: {cookie}\r\n" if cookie else "") + "\r\n").encode()
+    def __init__(self, request: bytes, count: list[int], done: asyncio.Event) -> None:
+        self._request = request
         self._count = count
         self._done = done
         self._buffer = b""
@@ -20,6 +29,7 @@ class Connection(asyncio.Protocol):
         self.errors = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._send()
 
@@ -49,7 +59,7 @@ class Connection(asyncio.Protocol):
 
 
 async def login(port: int) -> str:
-    """Starts a session and returns its cookie, as the Cookie header has it."""
+    """Starts a session and returns its cookie, as the Cookie header has it; empty if there is none."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /login HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
     head = (await reader.read()).decode("latin-1")
@@ -61,14 +71,15 @@ async def login(port: int) -> str:
     return ""
 
 
-async def run(port: int, path: str, connections: int, requests: int, cookies: list[str]) -> tuple[float, int]:
+async def run(port: int, path: str, connections: int, requests: int, cookies: Sequence[str]) -> tuple[float, int]:
     """Sends `requests` requests; returns the seconds they took and how many were not answered with 200."""
     loop = asyncio.get_running_loop()
     count, done = [requests, connections], asyncio.Event()
+    texts = [f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {cookie}\r\n\r\n" for cookie in cookies]
     started = time.perf_counter()
     made = [
         await loop.create_connection(
-            lambda i=i: Connection(path, cookies[i % len(cookies)], count, done), "127.0.0.1", port
+            lambda i=i: Connection(texts[i % len(texts)].encode(), count, done), "127.0.0.1", port
         )
         for i in range(connections)
     ]
@@ -79,7 +90,32 @@ async def run(port: int, path: str, connections: int, requests: int, cookies: li
     return elapsed, sum(protocol.errors for _, protocol in made)
 
 
+class Client:
+    """`run` in a process of its own, which stays for many runs."""
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.benchmarks.load"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def run(self, port: int, path: str, connections: int, requests: int, cookies: Sequence[str]) -> tuple[float, int]:
+        """As the function `run`."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([port, path, connections, requests, cookies]) + "\n")
+        self._process.stdin.flush()
+        elapsed, errors = json.loads(self._process.stdout.readline())
+        return elapsed, errors
+
+
 if __name__ == "__main__":
-    port, path, connections, requests = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-    elapsed, errors = asyncio.run(run(port, path, connections, requests, sys.argv[5:] or [""]))
-    print(elapsed, errors)
+    for order in sys.stdin:
+        print(json.dumps(asyncio.run(run(*json.loads(order)))), flush=True)
