@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import types
 from collections.abc import Awaitable
 from contextvars import ContextVar
 from functools import cached_property
@@ -62,11 +64,18 @@ class KestrunContext:
         return session
 
     def wait(self, awaitable: Awaitable[_T]) -> _T:
-        """Waits for something asynchronous without `await`, in either kind of script.
+        """Waits for something asynchronous in a ``def`` script, where there is no `await`.
 
         Example:
             value = context.wait(cache.get_string("greeting"))
+
+        Raises:
+            ContextError: The calling code runs on the event loop, where `await` does the same.
         """
+        if asyncio._get_running_loop() is not None:
+            if isinstance(awaitable, types.CoroutineType):
+                awaitable.close()
+            raise ContextError("context.wait is for def scripts; code on the event loop uses await.")
         return wait(awaitable)
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 from aiohttp import hdrs, web
 from aiohttp.http import SERVER_SOFTWARE, StreamWriter
 from aiohttp.typedefs import Handler, Middleware
+from multidict import CIMultiDict
 
 from kestrun_py._bridge import run_on_loop
 from kestrun_py.context import KestrunContext, active_context, current_context, enter_context
@@ -65,15 +66,14 @@ def entry_middleware(services: ServiceRegistry, logger: Logger, *, server: str |
 
 def _describe(context: KestrunContext, response: web.StreamResponse, server: str | None) -> None:
     """Has a response say who serves and what became of the session, whatever the middleware made of it."""
+    if context.stream is response:
+        return
     if context.stream is not None:
-        if context.stream is response:
-            return
         _start_over(context.request.raw)
-    _label(context, response, server)
+    _label(context, response.headers, server)
 
 
-def _label(context: KestrunContext, response: web.StreamResponse, server: str | None) -> None:
-    headers = response.headers
+def _label(context: KestrunContext, headers: CIMultiDict[str], server: str | None) -> None:
     if context.opened_session is not None and context.opened_session.accessed:
         describe_session(context.opened_session, headers)
     if server is not None:
@@ -143,7 +143,7 @@ def stream_hook(store: SessionStore | None, *, server: str | None) -> _Hook:
                 except SessionUnavailableError:
                     _start_over(request)
                     raise
-            _label(context, response, server)
+            _label(context, response.headers, server)
             context.stream = response
         if server is None and response.headers.get(hdrs.SERVER) == SERVER_SOFTWARE:
             del response.headers[hdrs.SERVER]
@@ -181,12 +181,13 @@ class RouteHandler:
         self._read_only = access is SessionAccess.READ_ONLY
         self._pool = pool
         self._logger = logger
-        # A `def` script that waits for its session's lock holds a thread meanwhile. So a route whose scripts have
-        # looked at the session each time has it loaded before a script gets a thread. Before the first run the
-        # script's text is the guess, and one run that left the session alone takes many others to make up for.
+        # A route whose scripts have looked at the session each time has it loaded before a script runs. For a `def`
+        # that is because it would hold a thread while it waits for the lock: before the first run its text is the
+        # guess, and one run that left the session alone takes many others to make up for. For an `async def` it is
+        # because a script that has nothing to wait for needs no greenlet.
         self._loads_ahead = script.mentions_session and not script.is_async
         self._runs = 0  # that have looked at the session, one after the other
-        self._runs_wanted = 1
+        self._runs_wanted = _MANY_RUNS if script.is_async else 1
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """The aiohttp handler."""
@@ -194,15 +195,17 @@ class RouteHandler:
         started = time.perf_counter() if debug else 0.0
         context = current_context()
         session = context.opened_session
+        ahead = self._loads_ahead and session is not None
         response: web.StreamResponse | None = None
         try:
             if session is not None:
                 if self._read_only:
                     session.read_only = True
-                if self._loads_ahead:
+                if ahead and not session.load_at_once():
                     await session.load_ahead()
             if self._script.is_async:
-                result = await run_on_loop(self._script.call(context))
+                script = self._script.call(context)
+                result = await (script if ahead and not request.body_exists else run_on_loop(script))
             else:
                 result = await self._run_in_thread(context)
             if result is not None and isinstance(result, web.StreamResponse):
@@ -225,16 +228,16 @@ class RouteHandler:
         finally:
             if debug:
                 self._log_run(request, response, time.perf_counter() - started)
-        if session is not None and not self._script.is_async:
+        if session is not None:
             self._learn(session.accessed)
         return response
 
     def _learn(self, accessed: bool) -> None:
-        if accessed:
+        if not accessed:
+            self._runs, self._runs_wanted, self._loads_ahead = 0, _MANY_RUNS, False
+        elif not self._loads_ahead:
             self._runs += 1
-        else:
-            self._runs, self._runs_wanted = 0, _MANY_RUNS
-        self._loads_ahead = self._runs >= self._runs_wanted
+            self._loads_ahead = self._runs >= self._runs_wanted
 
     async def _run_in_thread(self, context: KestrunContext) -> Any:
         result = await self._pool.run(partial(self._script.call, context))

@@ -77,7 +77,8 @@ class KestrunRequest:
 
     def read_text(self) -> str:
         """The body as text, in the charset that the client named (UTF-8 if it named none, or one that is unknown)."""
-        text = wait(self.raw.read()).decode(self._charset(), "replace")
+        body = wait(self.raw.read()) if self.raw.body_exists else b""
+        text = body.decode(self._charset(), "replace")
         return text.removeprefix("\ufeff")
 
     def _charset(self) -> str:
@@ -122,6 +123,8 @@ class KestrunRequest:
                 return self.read_text()
 
     def _read_multipart(self) -> dict[str, Any]:
+        if not self.raw.body_exists:
+            return {}
         try:
             form = wait(self.raw.post())
         except (ValueError, LookupError) as error:

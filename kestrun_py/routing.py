@@ -82,6 +82,7 @@ def _plain(name: HttpVerb | str) -> HttpVerb | str:
 
 
 _NONE: Final[set[str]] = set()
+_NO_VALUES: Final[dict[str, str]] = {}
 
 
 class _MatchInfo(web.UrlMappingMatchInfo):
@@ -218,15 +219,15 @@ class RouteTable(web.AbstractResource):
     def _find(self, request: web.Request) -> tuple[_Route, dict[str, str]]:
         entry = self._literal.get(request.rel_url.path_safe)
         if entry is not None:  # a literal path, written as its template is: the shortest way
-            route = entry.find(request.method, request)
-            if route is not None:
-                return route, {}
+            routes = entry.routes.get(request.method)
+            if routes is not None and not routes[0].hosts:
+                return routes[0], _NO_VALUES
         for entry, values in self._matching(request):
             route = entry.find(request.method, request)
             if route is not None:
                 return route, values
         # What no route is for passes through the middleware as well, as in ASP.NET Core.
-        return self._no_route, {}
+        return self._no_route, _NO_VALUES
 
     def _matching(self, request: web.Request) -> Iterator[tuple[_Entry, dict[str, str]]]:
         """The entries whose template matches, the most specific one first, and the values of their parameters."""

@@ -165,27 +165,23 @@ class TestTasksAndThreads:
 
 
 class TestWaiting:
-    @pytest.mark.parametrize("is_async", [False, True])
-    async def test_context_wait(self, is_async: bool, aiohttp_client: AiohttpClient) -> None:
+    async def test_a_def_script_waits(self, aiohttp_client: AiohttpClient) -> None:
         def script(context: KestrunContext) -> None:
             context.response.write_text(context.wait(asyncio.sleep(0.001, "slept")))
 
-        async def async_script(context: KestrunContext) -> None:
-            script(context)
-
-        host = KestrunHost("test").add_map_route("/", "Get", async_script if is_async else script)
-        client = await aiohttp_client(host.create_app())
+        client = await aiohttp_client(KestrunHost("test").add_map_route("/", "Get", script).create_app())
         assert await (await client.get("/")).text() == "slept"
 
-    async def test_a_task_of_a_script_uses_await(self, aiohttp_client: AiohttpClient) -> None:
+    async def test_on_the_event_loop_there_is_await(self, aiohttp_client: AiohttpClient) -> None:
         async def script(context: KestrunContext) -> None:
             async def child() -> object:
                 return outcome(lambda: context.wait(asyncio.sleep(0)))
 
-            context.response.write_text(str(await asyncio.create_task(child())))
+            context.response.write_json([str(await asyncio.create_task(child())), str(await child())], compress=True)
 
         client = await aiohttp_client(KestrunHost("test").add_map_route("/", "Get", script).create_app())
-        assert "use await there" in await (await client.get("/")).text()
+        text = "context.wait is for def scripts; code on the event loop uses await."
+        assert await (await client.get("/")).json() == [text, text]
 
 
 class TestSession:

@@ -401,7 +401,7 @@ class TestConcurrency:
     ) -> None:
         def script() -> None:
             name = current_context().request.route_params["name"]
-            current_context().wait(asyncio.sleep(0.001))
+            assert current_context().request.read_text() == name * 1000
             assert current_context().request.route_params["name"] == name
             current_context().response.write_text(name)
 
@@ -409,11 +409,16 @@ class TestConcurrency:
             await asyncio.sleep(0)
             script()
 
-        host = KestrunHost("test").add_map_route("/{name}", "Get", async_script if is_async else script)
+        host = KestrunHost("test").add_map_route("/{name}", "Post", async_script if is_async else script)
         client = await aiohttp_client(host.create_app())
 
+        async def slowly(name: str) -> AsyncIterator[bytes]:
+            for _ in range(10):
+                yield name.encode() * 100
+                await asyncio.sleep(0.001)
+
         async def ask(name: str) -> str:
-            return await (await client.get(f"/{name}")).text()
+            return await (await client.post(f"/{name}", data=slowly(name))).text()
 
         names = [f"n{number}" for number in range(100)]
         assert await asyncio.gather(*map(ask, names)) == names

@@ -159,6 +159,16 @@ class Session:
             self.accessed = True  # the answer will depend on it, whether the script has looked at it or not
             raise
 
+    def load_at_once(self) -> bool:
+        """`load`, if nothing has to be waited for; called on the event loop.
+
+        Returns:
+            Whether the session is loaded now.
+        """
+        if self._state is None and not (self._loading or self._closed or self.read_only):
+            self._state = self._source.load_at_once(self._headers)
+        return self._state is not None
+
     async def load_ahead(self) -> None:
         """`load`, on behalf of a script that may look at the session: a failure shows when it does."""
         try:
@@ -209,15 +219,12 @@ class Session:
             raise SessionClosedError("The request has ended; its session can no longer be loaded.")
         if self._failure is not None:
             raise self._failure
-        if runs_on_loop():
-            if not self.read_only and not self._loading:
-                self._state = self._source.load_at_once(self._headers)
-        elif not can_wait():
+        if not can_wait():
             raise SessionNotLoadedError(
                 "The session was not loaded yet, and this task or thread cannot load it: access the session once in "
                 "the script before starting it, or call await context.session.load()."
             )
-        if self._state is None:
+        if not (runs_on_loop() and self.load_at_once()):
             wait(self._load())
         assert self._state is not None
         return self._state
@@ -390,7 +397,8 @@ class Session:
             raise SessionReadOnlyError(
                 'This route was mapped with session_access="read_only", so it cannot write to the session.'
             )
-        return self._loaded()
+        self.accessed = True
+        return self._state or self._load_now()
 
 
 def _closed_error() -> SessionClosedError:

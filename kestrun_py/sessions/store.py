@@ -213,9 +213,10 @@ class SessionStore:
         except CacheError:
             return False  # `commit` meets it again, and deals with it
         session.ended = True
-        self._leases.discard(lease)
         state.lease = None
-        self._leave(state)
+        state.queued = False
+        self._leases.discard(lease)
+        self._queues.release(lease.key)
         self._log_stored(lease.key, state)
         return True
 

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from session_support import Answer, RecordingCache, Script, Site, Sites, as_async_def, as_def, until
+from greenlet import getcurrent
+from session_support import COOKIE, Answer, RecordingCache, Script, Site, Sites, as_async_def, as_def, until
 
 from cmdlets import get_kr_session_int32, get_kr_session_string, set_kr_session_int32, write_kr_json_response
 from kestrun_py.context import KestrunContext
@@ -355,6 +356,67 @@ async def test_a_def_route_that_left_the_session_alone_may_wait_for_it_in_many_t
     answers = await asyncio.gather(holder, *waiting)
     assert {answer.status for answer in answers} == {200}
     assert gauge.most <= 2
+
+
+class Direct:
+    """An ``async def`` script that notes whether it runs in a greenlet, and looks at the session if it is to."""
+
+    def __init__(self) -> None:
+        self.looks = True
+        self.in_greenlet: list[bool] = []
+
+    async def script(self, context: KestrunContext) -> None:
+        self.in_greenlet.append(getcurrent().parent is not None)
+        body = context.request.read_text()
+        count = bump(context.session) if self.looks else 0
+        context.response.write_json({"result": f"{count}{body}" if body else count}, compress=True)
+
+    async def warm_up(self, site: Site, cookie: str) -> None:
+        for _ in range(50):
+            assert (await site.get("/direct", cookie)).status == 200
+        assert (self.in_greenlet[0], self.in_greenlet[-1]) == (True, False)
+        self.in_greenlet.clear()
+
+
+async def test_an_async_def_that_always_looks_needs_no_greenlet(sites: Sites) -> None:
+    direct = Direct()
+    site = await sites.serve({"/direct": direct.script, "/start": as_async_def(bump)})
+    cookie = await site.login("/start")
+    await direct.warm_up(site, cookie)
+    answers = await asyncio.gather(*(site.get("/direct", cookie) for _ in range(50)))
+    assert sorted(map(int, results(answers))) == list(range(52, 102))
+    assert direct.in_greenlet == [False] * 50
+    direct.in_greenlet.clear()
+    async with site.client.post("/direct", data=b"!", headers={"Cookie": f"{COOKIE}={cookie}"}) as response:
+        assert await response.text() == '{"result":"102!"}'
+    assert (await site.get("/direct")).text == '{"result":"1"}'
+    assert direct.in_greenlet == [True, False]
+    direct.looks = False
+    for calls in (["lock", "release"], [], []):
+        assert (await site.get("/direct", cookie)).calls == calls
+    assert direct.in_greenlet == [True, False, False, True, True]
+
+
+@pytest.mark.parametrize("trouble", ["broken", "locked"])
+async def test_without_a_greenlet_a_session_that_cannot_be_loaded_is_an_error_too(sites: Sites, trouble: str) -> None:
+    direct, gate = Direct(), Gate(is_async=True, work=READ)
+    routes = {"/direct": direct.script, "/hold": gate.script, "/start": as_async_def(bump)}
+    site = await sites.serve(routes, io_timeout=0.2)
+    cookie = await site.login("/start")
+    await direct.warm_up(site, cookie)
+    holder = asyncio.create_task(site.get("/hold", cookie))
+    await until(gate.entered.is_set)
+    if trouble == "broken":
+        gate.opened.set()
+        await holder
+        site.cache.break_down(CacheUnavailableError("the server is gone"))
+    answer = await site.get("/direct", cookie)
+    assert (answer.status, answer.text, answer.headers["Vary"]) == (503, "", "Cookie")
+    gate.opened.set()
+    await holder
+    site.cache.repair()
+    assert results([await site.get("/direct", cookie)]) == ["52"]
+    assert direct.in_greenlet == [False, False]
 
 
 class Gauge:
