@@ -20,6 +20,7 @@ from kestrun_py.cookies import read_cookie
 from kestrun_py.data_protection import CookieProtector
 from kestrun_py.errors import (
     CacheError,
+    CacheUnavailableError,
     DataProtectionError,
     KeyRingError,
     LeaseLostError,
@@ -38,6 +39,10 @@ from kestrun_py.sessions.session import Session, SessionState
 __all__ = ["SessionStore", "fingerprint"]
 
 _KEY_LENGTH: Final = 36
+
+_FAREWELL: Final = 1.0  # seconds that background work gets to end
+_FIRST_PAUSE: Final = 0.1  # between two attempts to remove what a session has left behind
+_LAST_PAUSE: Final = 5.0
 
 _T = TypeVar("_T")
 
@@ -84,8 +89,15 @@ class SessionStore:
         self._background: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
-        """Ends background work; the cache and the key ring are their owners' to close."""
+        """Ends background work; the cache and the key ring are their owners' to close.
+
+        What still waits for a cache that does not answer is given up: locks free themselves, and entries expire.
+        """
         await self._leases.close()
+        if self._background:
+            await asyncio.wait(self._background, timeout=_FAREWELL)
+        for task in self._background:
+            task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
 
     # Loading
@@ -279,10 +291,32 @@ class SessionStore:
             except LeaseLostError:
                 await self._cache.remove(key, timeout=self._remaining(deadline))
                 raise
+            except CacheUnavailableError as error:
+                # Whether the old entry is gone, nobody knows; the new one is there, so it is what the client gets.
+                assert lease is not None
+                self._in_background(self._remove_later(lease, error))
+                state.lease = None
         if self._logger.is_enabled(LogLevel.INFORMATION):
             self._logger.information("Session {Session} started", fingerprint(key))
         self._log_stored(key, state)
         return cookie
+
+    async def _remove_later(self, lease: Lease, error: CacheUnavailableError) -> None:
+        """Removes what a session left under its old key, for it opens the session no less than the new one."""
+        self._logger.warning(
+            "What session {Session} was stored under before is removed as soon as possible: {Error}",
+            fingerprint(lease.key),
+            error,
+        )
+        pause = _FIRST_PAUSE
+        give_up = time.monotonic() + self.options.idle_timeout
+        while time.monotonic() < give_up:
+            try:
+                await self._cache.remove(lease.key, timeout=self.options.io_timeout)
+                return
+            except CacheError:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LAST_PAUSE)
 
     async def _write(self, state: SessionState, deadline: float, *, remove: bool) -> None:
         """Replaces or removes the stored session, which only the holder of its lease can do."""
