@@ -1,4 +1,4 @@
-"""aiohttp's HTTP server, with a short way for what a host is asked most, and taught to keep what it cannot parse."""
+"""aiohttp's HTTP server, with a short way for plain responses, and taught to keep to itself what it cannot parse."""
 
 from __future__ import annotations
 
@@ -67,6 +67,8 @@ class PlainResponse(web.Response):
         ):
             return None
         headers[hdrs.CONTENT_LENGTH] = str(len(body))
+        if body:
+            headers.setdefault(hdrs.CONTENT_TYPE, "application/octet-stream")
         headers.setdefault(hdrs.DATE, rfc822_formatted_time())
         self._eof_sent = self._keep_alive = True
         return _serialize_headers(f"HTTP/1.1 {self._status} {self._reason}", headers) + body

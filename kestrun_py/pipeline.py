@@ -74,6 +74,7 @@ def _describe(context: KestrunContext, response: web.StreamResponse, server: str
 
 
 def _label(context: KestrunContext, headers: CIMultiDict[str], server: str | None) -> None:
+    """Writes the headers that every response of a request has."""
     if context.opened_session is not None and context.opened_session.accessed:
         describe_session(context.opened_session, headers)
     if server is not None:
@@ -145,8 +146,10 @@ def stream_hook(store: SessionStore | None, *, server: str | None) -> _Hook:
                     raise
             _label(context, response.headers, server)
             context.stream = response
-        if server is None and response.headers.get(hdrs.SERVER) == SERVER_SOFTWARE:
+        if response.headers.get(hdrs.SERVER) == SERVER_SOFTWARE:  # aiohttp has put it there a moment ago
             del response.headers[hdrs.SERVER]
+            if server is not None:
+                response.headers[hdrs.SERVER] = server
 
     return prepare
 
