@@ -159,16 +159,20 @@ def set_kr_server_options(
     *,
     max_runspaces: int | None = None,
     min_runspaces: int | None = None,
-    deny_server_header: bool = False,
+    deny_server_header: bool | None = None,
     server: KestrunHost | None = None,
 ) -> KestrunHost:
-    """Sets options of the server (Set-KrServerOptions).
+    """Sets options of the server (Set-KrServerOptions); what is left out stays as it is.
 
     Args:
-        max_runspaces: The most threads that run ``def`` scripts; 2 x processors if left out.
-        min_runspaces: Threads to start at once; 1 if left out.
-        deny_server_header: Responses name no server.
+        max_runspaces: The most threads that run ``def`` scripts; 2 x processors if never set.
+        min_runspaces: Threads to start at once; 1 if never set.
+        deny_server_header: Whether responses name no server; they name it if never set.
         server: The host.
+
+    Raises:
+        InvalidOperationError: The host is configured already.
+        ArgumentError: Bounds that contradict each other.
     """
     return resolve_host(server).set_server_options(
         max_runspaces=max_runspaces, min_runspaces=min_runspaces, deny_server_header=deny_server_header

@@ -113,18 +113,23 @@ class KestrunHost(ServiceVerbs):
         *,
         max_runspaces: int | None = None,
         min_runspaces: int | None = None,
-        deny_server_header: bool = False,
+        deny_server_header: bool | None = None,
     ) -> Self:
-        """Sets options of the server, as Kestrun's ``Set-KrServerOptions``.
+        """Sets options of the server, as Kestrun's ``Set-KrServerOptions``; what is left out stays as it is.
 
         Args:
-            max_runspaces: The most threads that run ``def`` scripts; 2 x processors if left out.
-            min_runspaces: Threads to start at once; 1 if left out.
-            deny_server_header: Whether responses name no server.
+            max_runspaces: The most threads that run ``def`` scripts; 2 x processors if never set.
+            min_runspaces: Threads to start at once; 1 if never set.
+            deny_server_header: Whether responses name no server; they name it if never set.
+
+        Raises:
+            InvalidOperationError: The host is configured already.
+            ArgumentError: Bounds that contradict each other.
         """
         self._check_open("set_server_options")
         self._pool.resize(max_runspaces, min_runspaces)
-        self._server_header = not deny_server_header
+        if deny_server_header is not None:
+            self._server_header = not deny_server_header
         return self
 
     def use(self, middleware: Middleware) -> Self:

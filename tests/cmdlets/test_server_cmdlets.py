@@ -189,6 +189,12 @@ class TestOptionsAndConfiguration:
         response = await (await serve()).get("/")
         assert ("Server" in response.headers) is not deny
 
+    async def test_a_second_call_leaves_the_options_of_the_first(self, host: KestrunHost, serve: Serve) -> None:
+        set_kr_server_options(deny_server_header=True, max_runspaces=3)
+        set_kr_server_options(min_runspaces=2)
+        assert (host._pool._max_runspaces, host._pool._min_runspaces) == (3, 2)
+        assert "Server" not in (await (await serve()).get("/")).headers
+
     def test_enable_says_so_once_unless_quiet(self, host: KestrunHost, capsys: pytest.CaptureFixture[str]) -> None:
         assert enable_kr_configuration() is enable_kr_configuration() is host
         assert capsys.readouterr().out == "Kestrun server 'test' is configured.\n"
