@@ -139,11 +139,11 @@ class CookieBuilder:
             Warnings: what works, but is unsafe or will fail on some endpoint.
 
         Raises:
-            ArgumentError: No name, or a combination that every browser refuses.
+            ArgumentError: No name, or a combination that every browser refuses on every endpoint.
         """
         if self.name is None:
             raise ArgumentError("A cookie needs a name: new_kr_cookie_builder(name='...').")
-        warnings = self._check_secure(serves_http)
+        warnings = self._check_secure(serves_http, serves_https)
         if not self.http_only:
             warnings.append(f"The cookie '{self.name}' is not http_only: scripts in the page can read it.")
         if serves_https and self.secure_policy is CookieSecurePolicy.NONE:
@@ -153,12 +153,17 @@ class CookieBuilder:
             )
         return warnings
 
-    def _check_secure(self, serves_http: bool) -> list[str]:
+    def _check_secure(self, serves_http: bool, serves_https: bool) -> list[str]:
         warnings = []
         for reason in self._reasons_for_secure():
             text = f"The cookie '{self.name}' {reason} and must also be Secure"
             if self.secure_policy is CookieSecurePolicy.NONE:
                 raise ArgumentError(f"{text}: set secure_policy to 'Always'.")
+            if self.secure_policy is CookieSecurePolicy.SAME_AS_REQUEST and not serves_https:
+                raise ArgumentError(
+                    f"{text}, which it never is on a host without an https endpoint: add one, or set secure_policy to "
+                    "'Always' if a proxy before it speaks https."
+                )
             if self.secure_policy is CookieSecurePolicy.SAME_AS_REQUEST and serves_http:
                 warnings.append(f"{text}: over plain http browsers will refuse it.")
         return warnings

@@ -152,6 +152,15 @@ class TestValidate:
         assert text in str(caught.value)
 
     @pytest.mark.parametrize(
+        "changes",
+        [{"same_site": "None"}, {"name": "__Host-a"}, {"name": "__Secure-a"}, {"extensions": ["Partitioned"]}],
+    )
+    def test_what_must_be_secure_and_never_is_on_a_host_without_https(self, changes: dict[str, Any]) -> None:
+        with pytest.raises(ArgumentError, match="must also be Secure, which it never is on a host without an https"):
+            session_cookie(**changes).validate(serves_https=False)
+        assert session_cookie(**changes, secure_policy="Always").validate(serves_https=False) == []
+
+    @pytest.mark.parametrize(
         ("changes", "text"),
         [
             ({"http_only": False}, "is not http_only"),

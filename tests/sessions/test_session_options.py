@@ -97,7 +97,7 @@ def test_names_that_no_cookie_has(name: str) -> None:
     [
         ({"http_only": False}, False, "not http_only"),
         ({"secure_policy": "None"}, True, "never Secure"),
-        ({"same_site": "None"}, False, "over plain http browsers will refuse it"),
+        ({"same_site": "None"}, True, None),
         ({"secure_policy": "None"}, False, None),
         ({}, True, None),
         ({"secure_policy": "Always"}, True, None),
@@ -111,6 +111,24 @@ def test_unsafe_cookies_are_warned_of(attributes: dict[str, Any], https: bool, w
     host.enable_configuration()
     assert len(log.alarms) == (warning is not None)
     assert warning is None or warning in log.alarms[0]
+
+
+@pytest.mark.parametrize("attributes", [{"name": "a", "same_site": "None"}, {"name": "__Host-a"}])
+def test_a_cookie_that_must_be_secure_needs_an_https_endpoint(attributes: dict[str, Any]) -> None:
+    def host(*https: bool) -> tuple[KestrunHost, Log]:
+        log = Log()
+        made = KestrunHost("test", logger=log.logger).add_session(cookie=CookieBuilder(http_only=True, **attributes))
+        for one in https:
+            made.add_endpoint(port=0, self_signed_cert=one)
+        return made, log
+
+    for places in ((), (False,), (False, False)):
+        with pytest.raises(ArgumentError, match=r"must also be Secure, which it never is.*https endpoint"):
+            host(*places)[0].enable_configuration()
+    mixed, log = host(True, False)
+    mixed.enable_configuration()
+    (alarm,) = log.alarms
+    assert "over plain http browsers will refuse it" in alarm
 
 
 def test_a_second_session_configuration() -> None:
