@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
@@ -51,16 +51,19 @@ def session_cookie() -> CookieBuilder:
 
 @dataclass(frozen=True, slots=True)
 class SessionOptions:
-    """The options of a host's sessions, checked. Durations are seconds.
+    """The options of a host's sessions, checked however they are made. Durations are seconds.
 
     Attributes:
-        cookie: The cookie that carries the protected session key.
+        cookie: The cookie that carries the protected session key; a copy of the one given.
         idle_timeout: A session that was not used for this long is gone.
         io_timeout: The longest a request waits for the session's lock and the cache, and again at its commit.
         absolute_timeout: A session is gone this long after it began, used or not; None for no such limit.
         lock: Whether requests of one session exclude each other.
         on_cache_failure: What a request does whose session cannot be read or written.
-        max_size: The most bytes a stored session may have.
+        max_size: The most bytes a stored session may have; at least 64.
+
+    Raises:
+        ArgumentError: A value out of its range, or a cookie that browsers would refuse.
     """
 
     cookie: CookieBuilder
@@ -70,6 +73,21 @@ class SessionOptions:
     lock: SessionLock
     on_cache_failure: CacheFailurePolicy
     max_size: int
+
+    def __post_init__(self) -> None:
+        checked = {
+            "cookie": _checked_cookie(self.cookie),
+            "idle_timeout": _positive(self.idle_timeout, "idle_timeout"),
+            "io_timeout": _positive(self.io_timeout, "io_timeout"),
+            "absolute_timeout": (
+                None if self.absolute_timeout is None else _positive(self.absolute_timeout, "absolute_timeout")
+            ),
+            "lock": to_enum(SessionLock, self.lock, "lock"),
+            "on_cache_failure": to_enum(CacheFailurePolicy, self.on_cache_failure, "on_cache_failure"),
+            "max_size": _checked_size(self.max_size),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     @property
     def lease_time(self) -> float:
@@ -88,30 +106,39 @@ class SessionOptions:
         on_cache_failure: CacheFailurePolicy | str = CacheFailurePolicy.FAIL,
         max_size: int = 1024 * 1024,
     ) -> SessionOptions:
-        """Checks the options and fills in the defaults.
+        """Takes the options in any form that a script gives them, and fills in the defaults.
 
         Raises:
             ArgumentError: A value out of its range, or a cookie that browsers would refuse.
         """
-        cookie = session_cookie() if cookie is None else cookie
-        if not cookie.name:
-            raise ArgumentError("The session cookie needs a name: new_cookie_builder(name=...).")
-        if cookie.expiration is not None:
-            raise ArgumentError(
-                "Expiration cannot be set for the cookie defined by SessionOptions; use max_age instead."
-            )
-        cookie.validate()
-        if max_size < 64:
-            raise ArgumentError(f"max_size must be at least 64 bytes, not {max_size}.")
         return cls(
-            cookie=cookie,
-            idle_timeout=_positive(idle_timeout, "idle_timeout"),
-            io_timeout=_positive(io_timeout, "io_timeout"),
-            absolute_timeout=None if absolute_timeout is None else _positive(absolute_timeout, "absolute_timeout"),
+            cookie=session_cookie() if cookie is None else cookie,
+            idle_timeout=to_seconds(idle_timeout, "idle_timeout"),
+            io_timeout=to_seconds(io_timeout, "io_timeout"),
+            absolute_timeout=None if absolute_timeout is None else to_seconds(absolute_timeout, "absolute_timeout"),
             lock=to_enum(SessionLock, lock, "lock"),
             on_cache_failure=to_enum(CacheFailurePolicy, on_cache_failure, "on_cache_failure"),
             max_size=max_size,
         )
+
+
+def _checked_cookie(cookie: object) -> CookieBuilder:
+    if not isinstance(cookie, CookieBuilder):
+        raise ArgumentError(f"cookie: {cookie!r:.60} is not what new_cookie_builder(name=...) makes.")
+    if not cookie.name:
+        raise ArgumentError("The session cookie needs a name: new_cookie_builder(name=...).")
+    if cookie.expiration is not None:
+        raise ArgumentError("Expiration cannot be set for the cookie defined by SessionOptions; use max_age instead.")
+    cookie.validate()
+    return replace(cookie)  # whoever gave it may go on changing theirs
+
+
+def _checked_size(size: object) -> int:
+    if not isinstance(size, int) or isinstance(size, bool):
+        raise ArgumentError(f"max_size must be a number of bytes, not {size!r:.60}.")
+    if size < 64:
+        raise ArgumentError(f"max_size must be at least 64 bytes, not {size}.")
+    return size
 
 
 def _positive(value: Duration, name: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -51,6 +52,39 @@ def test_a_duration_is_positive(name: str, value: Any) -> None:
 def test_a_size_limit_has_room_for_something(value: int) -> None:
     with pytest.raises(ArgumentError, match=f"max_size must be at least 64 bytes, not {value}"):
         SessionOptions.of(max_size=value)
+
+
+@pytest.mark.parametrize("value", ["1MB", 1e6, True])
+def test_a_size_limit_is_a_number(value: Any) -> None:
+    with pytest.raises(ArgumentError, match=f"max_size must be a number of bytes, not {value!r}"):
+        SessionOptions.of(max_size=value)
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"cookie": CookieBuilder()}, "needs a name"),
+        ({"cookie": CookieBuilder(name="a", expiration=3)}, "Expiration cannot be set"),
+        ({"cookie": CookieBuilder(name="a", same_site="None", secure_policy="None")}, "SameSite=None"),
+        ({"cookie": "Kr.Session"}, "'Kr.Session' is not what new_cookie_builder"),
+        ({"idle_timeout": -1}, "idle_timeout must be positive"),
+        ({"io_timeout": 0}, "io_timeout must be positive"),
+        ({"absolute_timeout": 0}, "absolute_timeout must be positive"),
+        ({"lock": "shared"}, "lock: 'shared'"),
+        ({"on_cache_failure": None}, "on_cache_failure: None"),
+        ({"max_size": 1}, "at least 64 bytes"),
+    ],
+)
+def test_options_made_without_of_are_checked_as_well(change: dict[str, Any], error: str) -> None:
+    with pytest.raises(ArgumentError, match=error):
+        replace(SessionOptions.of(), **change)
+
+
+def test_a_cookie_that_is_changed_later_is_not_the_sessions() -> None:
+    cookie = CookieBuilder(name="a")
+    options = SessionOptions.of(cookie=cookie)
+    cookie.name, cookie.expiration = None, 60
+    assert options.cookie == CookieBuilder(name="a")
 
 
 def test_choices_by_name() -> None:
