@@ -36,7 +36,7 @@ from kestrun_py.errors import ArgumentError
 from kestrun_py.logging import Logger, default_logger
 from kestrun_py.workers import shared_between_workers
 
-__all__ = ["Endpoint", "HttpProtocols", "resolve_endpoints"]
+__all__ = ["Endpoint", "HttpProtocols", "IPAddress", "resolve_endpoints", "unix_endpoint"]
 
 _DEFAULT_PORT = 5000
 _LONGEST_UNIX_PATH = 107  # bytes: sockaddr_un holds 108, the last one is 0
@@ -94,27 +94,14 @@ def resolve_endpoints(
     self_signed_cert: bool = False,
     x509_certificate: object = None,
     protocols: HttpProtocols | str | None = None,
-    unix_path: str | Path | None = None,
     environ: Mapping[str, str] | None = None,
     logger: Logger = default_logger,
 ) -> list[Endpoint]:
     """Finds what Add-KrEndpoint would listen on: one endpoint for each address.
 
-    The place is the first of `unix_path`, `uri`, `host_name`, `port` and `ip_address` (alone: 127.0.0.1, port 5000),
-    ASPNETCORE_URLS (its first URL), PORT (any address), and http://127.0.0.1:5000.
+    The arguments are those of `KestrunHost.add_endpoint`, and two more.
 
     Args:
-        port: 0 is any free port, chosen now.
-        ip_address: The address to bind; ``::`` is any address, IPv4 too.
-        host_name: Resolved now; every address of it is bound.
-        uri: ``http://host:port`` or ``https://host:port``.
-        address_family: ``"IPv4"``, ``"IPv6"`` or both: the addresses of a name that count.
-        cert_path: A certificate file (`load_certificate`).
-        cert_password: Its password.
-        self_signed_cert: Make a certificate for localhost (`development_certificate`).
-        x509_certificate: A certificate object (`to_certificate`).
-        protocols: Must include Http1; what is more is left out, with a line in the log at Debug.
-        unix_path: Listen on a Unix socket.
         environ: The environment; left out, the process's.
         logger: Where to log.
 
@@ -126,9 +113,6 @@ def resolve_endpoints(
     address = None if ip_address is None else to_address(ip_address)
     _check_places(address, host_name, uri, families)
     _check_protocols(protocols, logger)
-    if unix_path is not None:
-        certificate = _find_certificate(cert_path, cert_password, self_signed_cert, x509_certificate)
-        return [Endpoint("", 0, certificate, _to_unix_path(unix_path))]
     found = _find_binding(port, address, host_name, uri, families, os.environ if environ is None else environ)
     certificate = _find_certificate(cert_path, cert_password, self_signed_cert, x509_certificate)
     if found.is_https and certificate is None:
@@ -136,6 +120,21 @@ def resolve_endpoints(
             f"Binding URL '{found.url}' needs a certificate: give cert_path, x509_certificate or self_signed_cert."
         )
     return _endpoints(found, families, certificate)
+
+
+def unix_endpoint(socket_path: str | Path) -> Endpoint:
+    """Finds what Add-KrListenUnixSocket would listen on.
+
+    Raises:
+        ArgumentError: A path that no Unix socket can have.
+    """
+    text = str(socket_path)
+    size = len(os.fsencode(text))
+    if not text or "\0" in text or size > _LONGEST_UNIX_PATH:
+        raise ArgumentError(
+            f"socket_path: {text[:60]!r} must have 1 to {_LONGEST_UNIX_PATH} bytes, none of them 0; it has {size}."
+        )
+    return Endpoint("", 0, unix_path=text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,11 +247,3 @@ def _check_protocols(value: HttpProtocols | str | None, logger: Logger) -> None:
         raise ArgumentError("protocols: HTTP/1.1 is the protocol that aiohttp speaks; use 'Http1'.")
     if protocols is not HttpProtocols.HTTP1:
         logger.debug("The listener speaks HTTP/1.1 only; HTTP/2 and HTTP/3 are left out.")
-
-
-def _to_unix_path(path: str | Path) -> str:
-    text = str(path)
-    size = len(os.fsencode(text))
-    if not text or "\0" in text or size > _LONGEST_UNIX_PATH:
-        raise ArgumentError(f"unix_path: {text!r:.60} must have 1 to {_LONGEST_UNIX_PATH} bytes; it has {size}.")
-    return text

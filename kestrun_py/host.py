@@ -10,8 +10,9 @@ It mirrors Kestrun's ``KestrunHost``. Every verb returns the host, so that verbs
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Self
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Self
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -20,25 +21,20 @@ from kestrun_py._threads import inherit_context
 from kestrun_py.application import build_application
 from kestrun_py.caching import DistributedCache
 from kestrun_py.context import active_context
-from kestrun_py.endpoints import Endpoint, resolve_endpoints
-from kestrun_py.enums import enum_text, to_enum
+from kestrun_py.endpoints import Endpoint, HttpProtocols, IPAddress, resolve_endpoints, unix_endpoint
 from kestrun_py.errors import ArgumentError, InvalidOperationError, ServerStartError
+from kestrun_py.host_routes import RouteVerbs
 from kestrun_py.host_services import ServiceVerbs
-from kestrun_py.logging import Logger, LogLevel, default_logger
-from kestrun_py.pipeline import RouteHandler
-from kestrun_py.routing import DuplicateAction, HttpVerb, RouteTable, to_verbs
-from kestrun_py.runspaces import RunspacePool
-from kestrun_py.scripts import Script
+from kestrun_py.logging import Logger, default_logger
 from kestrun_py.server import Server
 from kestrun_py.services import ServiceRegistry
-from kestrun_py.sessions import SessionAccess, SessionOptions
-from kestrun_py.templates import PathTemplate
+from kestrun_py.sessions import SessionOptions
 from kestrun_py.workers import current_worker
 
 __all__ = ["KestrunHost"]
 
 
-class KestrunHost(ServiceVerbs):
+class KestrunHost(RouteVerbs, ServiceVerbs):
     """A web host in the making, and then running.
 
     Args:
@@ -65,8 +61,6 @@ class KestrunHost(ServiceVerbs):
         super().__init__()
         self._endpoints: list[Endpoint] = []
         self._middleware: list[Callable[[], Middleware]] = []
-        self._routes = RouteTable()
-        self._pool = RunspacePool()
         self._server_header = True
         self._configured = False
         self._app: web.Application | None = None
@@ -77,31 +71,80 @@ class KestrunHost(ServiceVerbs):
 
     # Endpoints and options
 
-    def add_endpoint(self, **endpoint: Any) -> Self:
+    def add_endpoint(
+        self,
+        port: int | str | None = None,
+        *,
+        ip_address: str | IPAddress | None = None,
+        host_name: str | None = None,
+        uri: str | None = None,
+        address_family: str | int | Iterable[str | int] | None = None,
+        cert_path: str | Path | None = None,
+        cert_password: str | bytes | None = None,
+        self_signed_cert: bool = False,
+        x509_certificate: object = None,
+        protocols: HttpProtocols | str | None = None,
+    ) -> Self:
         """Adds one or more listeners, by the rules of Kestrun's ``Add-KrEndpoint``.
 
-        Takes the arguments of `kestrun_py.endpoints.resolve_endpoints`: ``port``, ``ip_address``, ``host_name``,
-        ``uri``, ``address_family``, ``cert_path``, ``cert_password``, ``self_signed_cert``, ``x509_certificate``,
-        ``protocols``. Without a place it is ASPNETCORE_URLS, PORT, or http://127.0.0.1:5000.
+        The place is the first of `uri`, `host_name`, `port` and `ip_address` (alone: 127.0.0.1, port 5000),
+        ASPNETCORE_URLS (its first URL), PORT (any address), and http://127.0.0.1:5000.
+
+        Args:
+            port: 0 is any free port, chosen now.
+            ip_address: The address to bind; ``::`` is any address, IPv4 too.
+            host_name: Resolved now; every address of it is bound.
+            uri: ``http://host:port`` or ``https://host:port``.
+            address_family: ``"IPv4"``, ``"IPv6"`` or both: the addresses of a name that count.
+            cert_path: A certificate file, PEM or PFX (`kestrun_py.certificates.load_certificate`).
+            cert_password: Its password.
+            self_signed_cert: Make a certificate for localhost (`kestrun_py.certificates.development_certificate`).
+            x509_certificate: A certificate object (`kestrun_py.certificates.to_certificate`).
+            protocols: Must include Http1; what is more is left out, with a line in the log at Debug.
 
         Raises:
             InvalidOperationError: The host is configured already.
-            ArgumentError: Arguments that contradict each other, or values of the wrong form.
-            ServerStartError: The certificate is missing or cannot be read.
+            ArgumentError: Arguments or variables of the wrong form, or that contradict each other.
+            ServerStartError: A name without an address, or a certificate that cannot be used.
         """
+        return self._listen_on(
+            lambda: resolve_endpoints(
+                port=port,
+                ip_address=ip_address,
+                host_name=host_name,
+                uri=uri,
+                address_family=address_family,
+                cert_path=cert_path,
+                cert_password=cert_password,
+                self_signed_cert=self_signed_cert,
+                x509_certificate=x509_certificate,
+                protocols=protocols,
+                logger=self.logger,
+            )
+        )
+
+    def add_listen_unix_socket(self, socket_path: str | Path) -> Self:
+        """Adds a listener on a Unix domain socket, as Kestrun's ``Add-KrListenUnixSocket``.
+
+        Args:
+            socket_path: Where to make the socket; at most 107 bytes.
+
+        Raises:
+            InvalidOperationError: The host is configured already.
+            ArgumentError: A path that no Unix socket can have.
+        """
+        return self._listen_on(lambda: [unix_endpoint(socket_path)])
+
+    def _listen_on(self, find: Callable[[], list[Endpoint]]) -> Self:
         if self._configured:
             raise InvalidOperationError(
                 "Cannot add endpoint to a server that is already configured. Please create a new server instance."
             )
-        found = resolve_endpoints(logger=self.logger, **endpoint)
+        found = find()
         self._endpoints += found
         for one in found:
             self.logger.debug("Endpoint {Url} added", str(one))
         return self
-
-    def add_listen_unix_socket(self, socket_path: str) -> Self:
-        """Adds a listener on a Unix domain socket, as Kestrun's ``Add-KrListenUnixSocket``."""
-        return self.add_endpoint(unix_path=socket_path)
 
     @property
     def endpoints(self) -> list[Endpoint]:
@@ -147,72 +190,6 @@ class KestrunHost(ServiceVerbs):
             raise ArgumentError(f"use takes an aiohttp middleware: put @aiohttp.web.middleware before {name}.")
         self._queue(name, lambda: middleware)
         return self
-
-    # Routes
-
-    def add_map_route(
-        self,
-        pattern: str = "/",
-        verbs: HttpVerb | str | Iterable[HttpVerb | str] = HttpVerb.GET,
-        script: Callable[..., Any] | None = None,
-        *,
-        code: str | None = None,
-        code_file_path: str | os.PathLike[str] | None = None,
-        arguments: Mapping[str, Any] | None = None,
-        endpoints: str | Iterable[str] = (),
-        session_access: SessionAccess | str = SessionAccess.READ_WRITE,
-        allow_duplicate: bool = False,
-        duplicate_action: DuplicateAction | str = DuplicateAction.THROW,
-    ) -> Self:
-        """Maps a route to a script, as Kestrun's ``Add-KrMapRoute``. Routes may be added at any time.
-
-        Args:
-            pattern: The path template; starts with a slash.
-            verbs: One verb or several, as members or text in any case.
-            script: A function with no parameter, or with one named ``context``.
-            code: Instead of a function, source text with ``context`` in scope.
-            code_file_path: Instead, a file with such text.
-            arguments: Values for further parameters of the function, or for names in the text.
-            endpoints: Listeners (``host:port``) that the route is for; all if empty.
-            session_access: ``"read_only"`` reads the session without its lock, and refuses writes.
-            allow_duplicate: Short for ``duplicate_action="allow"``.
-            duplicate_action: What to do if the route exists: ``throw``, ``skip``, ``warn`` (and skip) or ``allow``.
-
-        Raises:
-            ArgumentError: A malformed pattern, script or argument.
-            InvalidOperationError: The route exists already.
-        """
-        template = PathTemplate(pattern)
-        methods = to_verbs(verbs)
-        made = _make_script(script, code, code_file_path, arguments)
-        access = to_enum(SessionAccess, session_access, "session_access")
-        action = to_enum(DuplicateAction, duplicate_action, "duplicate_action")
-        hosts = self._hosts([endpoints] if isinstance(endpoints, str) else endpoints)
-        handler = RouteHandler(pattern, made, access, self._pool, self.logger)
-        names = ", ".join(map(enum_text, methods))
-        with self._routes.adding:
-            exists = any(self._routes.has(template, verb) for verb in methods)
-            if exists and not allow_duplicate and action is not DuplicateAction.ALLOW:
-                return self._refuse_route(f"Route '{pattern}' with method(s) {names} already exists.", action)
-            self._routes.add(template, methods, handler.handle, hosts)
-        self.logger.debug("Route {Verbs} {Pattern} mapped", names, pattern)
-        return self
-
-    def _refuse_route(self, text: str, action: DuplicateAction) -> Self:
-        if action is DuplicateAction.THROW:
-            raise InvalidOperationError(text)
-        level = LogLevel.WARNING if action is DuplicateAction.WARN else LogLevel.DEBUG
-        self.logger.write(level, "{Text} It is skipped.", text)
-        return self
-
-    def _hosts(self, names: Iterable[str]) -> list[str]:
-        known = {name.lower() for endpoint in self._endpoints for name in endpoint.names}
-        wanted = [(name.partition("://")[2] or name).rstrip("/") for name in names]
-        unknown = [name for name in wanted if name.lower() not in known]
-        if unknown:
-            places = ", ".join(sorted(known)) or "none yet"
-            raise ArgumentError(f"Invalid Endpoints: {', '.join(unknown)}. The host listens on {places}.")
-        return wanted
 
     # Configuration
 
@@ -330,21 +307,6 @@ class KestrunHost(ServiceVerbs):
                 f"{worker.count} workers cannot share sessions in the {cache.name} cache, which each process has for "
                 "itself: keep them in Redis or in a database (add_distributed_redis_cache ...), or use one worker."
             )
-
-
-def _make_script(
-    script: Callable[..., Any] | None,
-    code: str | None,
-    code_file_path: str | os.PathLike[str] | None,
-    arguments: Mapping[str, Any] | None,
-) -> Script:
-    if (script is not None) + (code is not None) + (code_file_path is not None) != 1:
-        raise ArgumentError("A route takes exactly one of a script function, code and code_file_path.")
-    if script is not None:
-        return Script.from_function(script, arguments)
-    if code is not None:
-        return Script.from_source(code, arguments=arguments)
-    return Script.from_file(str(code_file_path), arguments)
 
 
 def _environment(name: str) -> str:

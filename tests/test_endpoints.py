@@ -11,7 +11,7 @@ import pytest
 
 from kestrun_py import workers
 from kestrun_py.certificates import Certificate, development_certificate
-from kestrun_py.endpoints import Endpoint, HttpProtocols, resolve_endpoints
+from kestrun_py.endpoints import Endpoint, HttpProtocols, resolve_endpoints, unix_endpoint
 from kestrun_py.errors import ArgumentError, ServerStartError
 from kestrun_py.logging import LoggerConfiguration
 
@@ -301,14 +301,13 @@ class TestProtocols:
 
 
 class TestUnixSockets:
-    def test_a_unix_socket(self, certificate: Certificate) -> None:
-        (endpoint,) = resolve_endpoints(unix_path=Path("/run/app.sock"), environ={"PORT": "broken"})
+    def test_a_unix_socket(self) -> None:
+        endpoint = unix_endpoint(Path("/run/app.sock"))
         assert endpoint == Endpoint("", 0, unix_path="/run/app.sock")
         assert str(endpoint) == "http://unix:/run/app.sock"
-        (secure,) = resolve_endpoints(unix_path="/run/app.sock", x509_certificate=certificate)
-        assert secure.url == "https://unix:/run/app.sock"
 
     @pytest.mark.parametrize("path", ["", "/tmp/" + "é" * 52, "/tmp/a\0b"])
     def test_a_path_that_the_system_does_not_take(self, path: str) -> None:
-        with pytest.raises(ArgumentError, match="must have 1 to 107 bytes"):
-            resolve_endpoints(unix_path=path)
+        with pytest.raises(ArgumentError) as caught:
+            unix_endpoint(path)
+        assert str(caught.value).startswith(f"socket_path: {path[:60]!r} must have 1 to 107 bytes")
