@@ -71,15 +71,6 @@ def add_kr_session(
         InvalidOperationError: Sessions were added already, or the host is configured.
         ArgumentError: A value out of its range, or a cookie that browsers would refuse.
     """
-    given = {
-        "cookie": cookie,
-        "idle_timeout": idle_timeout,
-        "io_timeout": io_timeout,
-        "absolute_timeout": absolute_timeout,
-        "lock": lock,
-        "on_cache_failure": on_cache_failure,
-        "max_size": max_size,
-    }
     host = resolve_host(server)
     if memory_cache_options is not None:
         if no_distributed_memory_cache:
@@ -87,8 +78,14 @@ def add_kr_session(
         host.add_distributed_memory_cache(**memory_cache_options)
     return host.add_session(
         options,
+        cookie=cookie,
+        idle_timeout=idle_timeout,
+        io_timeout=io_timeout,
+        absolute_timeout=absolute_timeout,
+        lock=lock,
+        on_cache_failure=on_cache_failure,
+        max_size=max_size,
         no_distributed_memory_cache=no_distributed_memory_cache,
-        **{name: value for name, value in given.items() if value is not None},
     )
 
 

@@ -14,14 +14,14 @@ from kestrun_py.caching import DistributedCache
 from kestrun_py.caching.memory import MemoryCache
 from kestrun_py.caching.redis import RedisCache
 from kestrun_py.caching.sql import PostgresDialect, SqlCache, SqlDialect, SqlServerDialect
-from kestrun_py.cookies import CookieBuilder
+from kestrun_py.cookies import CookieBuilder, CookieSecurePolicy, SameSiteMode
 from kestrun_py.data_protection import FileXmlRepository, KeyRing, XmlRepository, open_default_repository
 from kestrun_py.endpoints import Endpoint
 from kestrun_py.errors import ArgumentError, InvalidOperationError
 from kestrun_py.logging import Logger
 from kestrun_py.pipeline import session_middleware
 from kestrun_py.services import ServiceRegistry
-from kestrun_py.sessions import SessionOptions, SessionStore
+from kestrun_py.sessions import CacheFailurePolicy, SessionLock, SessionOptions, SessionStore
 from kestrun_py.timespan import Duration
 
 __all__ = ["ServiceVerbs"]
@@ -56,12 +56,26 @@ class ServiceVerbs(ABC):
     def _queue(self, name: str, make: Callable[[], Middleware]) -> None:
         """Queues a middleware, which is made when the application is."""
 
-    def add_distributed_memory_cache(self, **options: Any) -> Self:
+    def add_distributed_memory_cache(
+        self, *, size_limit: int = 200 * 1024 * 1024, compaction: float = 0.05, scan_interval: float = 60.0
+    ) -> Self:
         """Keeps sessions and cache entries in this process; what `add_session` does by itself.
 
-        Takes the arguments of `MemoryCache`: ``size_limit``, ``compaction``, ``scan_interval``.
+        Args:
+            size_limit: The most bytes of all values; 200 MiB.
+            compaction: The part of it that is freed when it is full, by what was not used for longest; 0 to 1.
+            scan_interval: Seconds between two searches for expired entries.
+
+        Raises:
+            InvalidOperationError: There is a cache already, or the host is configured.
+            ArgumentError: A number out of its range.
         """
-        return self._add_cache(lambda: MemoryCache(logger=self.logger, **options), "add_distributed_memory_cache")
+        return self._add_cache(
+            lambda: MemoryCache(
+                size_limit=size_limit, compaction=compaction, scan_interval=scan_interval, logger=self.logger
+            ),
+            "add_distributed_memory_cache",
+        )
 
     def add_distributed_redis_cache(
         self, configuration: str | None = None, *, configuration_options: object = None, instance_name: str = ""
@@ -187,18 +201,29 @@ class ServiceVerbs(ABC):
         self,
         options: SessionOptions | None = None,
         *,
+        cookie: CookieBuilder | None = None,
+        idle_timeout: Duration | None = None,
+        io_timeout: Duration | None = None,
+        absolute_timeout: Duration | None = None,
+        lock: SessionLock | str | None = None,
+        on_cache_failure: CacheFailurePolicy | str | None = None,
+        max_size: int | None = None,
         no_distributed_memory_cache: bool = False,
-        **settings: Any,
     ) -> Self:
         """Adds sessions: their services, and the session middleware at this place of the queue.
 
         Without another cache they are kept in memory.
 
         Args:
-            options: Ready options.
+            options: Ready options, instead of those that follow.
+            cookie: The session cookie; ``.AspNetCore.Session``, HttpOnly, SameSite Lax if left out.
+            idle_timeout: A session not used for this long is gone; 20 minutes.
+            io_timeout: The longest a request waits for its session, and again at its commit; 10 seconds.
+            absolute_timeout: A session is gone this long after it began, used or not; never.
+            lock: ``"exclusive"``, or ``"none"`` to let requests of one session overlap as in ASP.NET Core.
+            on_cache_failure: ``"fail"`` (503), or ``"continue"`` without the session as in ASP.NET Core.
+            max_size: The most bytes of a stored session; 1 MiB.
             no_distributed_memory_cache: Do not fall back to a memory cache: a cache must be added.
-            settings: Instead of `options`, the arguments of `SessionOptions.of`: ``cookie``, ``idle_timeout``,
-                ``io_timeout``, ``absolute_timeout``, ``lock``, ``on_cache_failure``, ``max_size``.
 
         Raises:
             InvalidOperationError: Sessions were added already, or the host is configured.
@@ -208,16 +233,50 @@ class ServiceVerbs(ABC):
         registered = self.services.get(SessionOptions)
         if registered is not None:
             raise InvalidOperationError(_SECOND_SESSION.format(registered.cookie.name))
-        if options is not None and settings:
-            raise ArgumentError(f"add_session takes options or {', '.join(settings)}, not both.")
-        self.services.add(SessionOptions, SessionOptions.of(**settings) if options is None else options)
+        settings: dict[str, Any] = {
+            "cookie": cookie,
+            "idle_timeout": idle_timeout,
+            "io_timeout": io_timeout,
+            "absolute_timeout": absolute_timeout,
+            "lock": lock,
+            "on_cache_failure": on_cache_failure,
+            "max_size": max_size,
+        }
+        given = {name: value for name, value in settings.items() if value is not None}
+        if options is not None and given:
+            raise ArgumentError(f"add_session takes options or {', '.join(given)}, not both.")
+        self.services.add(SessionOptions, SessionOptions.of(**given) if options is None else options)
         self._memory_allowed = not no_distributed_memory_cache
         self._queue("session", lambda: session_middleware(self.services.require(SessionStore), self.logger))
         return self
 
-    def new_cookie_builder(self, **attributes: Any) -> CookieBuilder:
-        """Makes a cookie's description from the attributes of `CookieBuilder`, as ``New-KrCookieBuilder``."""
-        return CookieBuilder(**attributes)
+    def new_cookie_builder(
+        self,
+        name: str | None = None,
+        *,
+        domain: str | None = None,
+        path: str | None = None,
+        http_only: bool = False,
+        is_essential: bool = False,
+        max_age: Duration | None = None,
+        expiration: Duration | None = None,
+        secure_policy: CookieSecurePolicy | str = CookieSecurePolicy.SAME_AS_REQUEST,
+        same_site: SameSiteMode | str = SameSiteMode.UNSPECIFIED,
+        extensions: Sequence[str] = (),
+    ) -> CookieBuilder:
+        """Describes a cookie, as Kestrun's ``New-KrCookieBuilder``; see `CookieBuilder` for the attributes."""
+        return CookieBuilder(
+            name=name,
+            domain=domain,
+            path=path,
+            http_only=http_only,
+            is_essential=is_essential,
+            max_age=max_age,
+            expiration=expiration,
+            secure_policy=secure_policy,
+            same_site=same_site,
+            extensions=extensions,
+        )
 
     def add_data_protection(
         self,

@@ -5,17 +5,15 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pytest_aiohttp.plugin import AiohttpClient
 
 import cmdlets
-from kestrun_py import CookieBuilder, KestrunHost
-from kestrun_py.endpoints import resolve_endpoints
+from kestrun_py import KestrunHost
 from kestrun_py.host_registry import resolve_host
-from kestrun_py.sessions import SessionOptions
 
 GUIDES = sorted((Path(__file__).parents[1] / "docs" / "guides").glob("*.md"))
 
@@ -38,25 +36,10 @@ def calls(block: str) -> Iterator[tuple[str, list[str]]]:
                 yield f"host.{node.func.attr}", keywords
 
 
-HANDED_ON: dict[str, Callable[..., object]] = {
-    "add_endpoint": resolve_endpoints,
-    "add_session": SessionOptions.of,
-    "new_cookie_builder": CookieBuilder,
-}
-
-
 def parameters(name: str) -> set[str]:
-    """The names that a call takes, those included that it hands on."""
-    if not name.startswith("host."):
-        return {*inspect.signature(getattr(cmdlets, name)).parameters}
-    verb = name.removeprefix("host.")
-    handed_on = {
-        "add_endpoint": resolve_endpoints,
-        "add_session": SessionOptions.of,
-        "new_cookie_builder": CookieBuilder,
-    }
-    more = {*inspect.signature(handed_on[verb]).parameters} if verb in handed_on else set()
-    return {*inspect.signature(getattr(KestrunHost, verb)).parameters} | more
+    """The names that a call takes."""
+    owner, verb = (KestrunHost, name.removeprefix("host.")) if name.startswith("host.") else (cmdlets, name)
+    return {*inspect.signature(getattr(owner, verb)).parameters}
 
 
 @pytest.mark.parametrize("name", CODE)

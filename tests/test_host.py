@@ -17,6 +17,7 @@ from yarl import URL
 
 from kestrun_py import CookieBuilder, DistributedCache, HttpVerb, KestrunHost, MemoryCache, SessionOptions
 from kestrun_py.context import KestrunContext
+from kestrun_py.endpoints import resolve_endpoints
 from kestrun_py.errors import ArgumentError, InvalidOperationError, ServerStartError
 from kestrun_py.logging import LogLevel
 
@@ -123,6 +124,34 @@ class TestVerbs:
         client = await aiohttp_client(app)
         assert (await client.get("/")).status == 200
         assert notes == []
+
+    @pytest.mark.parametrize(
+        ("verb", "handed_on_to", "own"),
+        [
+            ("add_endpoint", resolve_endpoints, {"environ", "logger"}),
+            ("add_distributed_memory_cache", MemoryCache, {"clock", "logger"}),
+            ("new_cookie_builder", CookieBuilder, set()),
+        ],
+    )
+    def test_a_verb_has_the_arguments_and_defaults_of_what_it_hands_them_on_to(
+        self, verb: str, handed_on_to: Callable[..., Any], own: set[str]
+    ) -> None:
+        def defaults(function: Callable[..., Any]) -> dict[str, object]:
+            return {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
+
+        expected = {name: default for name, default in defaults(handed_on_to).items() if name not in own}
+        assert defaults(getattr(KestrunHost("test"), verb)) == expected
+
+    def test_add_session_has_every_option(self) -> None:
+        options = inspect.signature(SessionOptions.of).parameters.keys()
+        assert options < inspect.signature(KestrunHost.add_session).parameters.keys()
+
+    @pytest.mark.parametrize(
+        "verb", ["add_endpoint", "add_session", "add_distributed_memory_cache", "new_cookie_builder"]
+    )
+    def test_a_misspelt_argument_is_an_error_that_names_the_verb(self, verb: str) -> None:
+        with pytest.raises(TypeError, match=rf"\b{verb}\(\) got an unexpected keyword argument 'nmae'"):
+            getattr(KestrunHost("test"), verb)(nmae=1)
 
     def test_new_cookie_builder(self) -> None:
         cookie = KestrunHost("test").new_cookie_builder(name="Kr.Session", same_site="Lax")
@@ -282,10 +311,6 @@ class TestConfiguration:
     def test_a_missing_certificate(self, tmp_path: Path) -> None:
         with pytest.raises(ServerStartError, match=f"^Certificate file not found: {tmp_path}/none.pfx$"):
             KestrunHost("test").add_endpoint(port=6001, cert_path=tmp_path / "none.pfx")
-
-    def test_an_unknown_argument_of_an_endpoint(self) -> None:
-        with pytest.raises(TypeError, match="prot"):
-            KestrunHost("test").add_endpoint(prot=6001)
 
 
 class TestApplication:
