@@ -25,6 +25,7 @@ def get_kr_request_query(
     *,
     as_int: bool = False,
     as_bool: bool = False,
+    as_boolean: bool = False,
     as_double: bool = False,
     as_string: bool = False,
     throw_if_missing: bool = False,
@@ -34,7 +35,7 @@ def get_kr_request_query(
     Args:
         name: The parameter's name, in its exact case.
         as_int: Convert it to an integer; 0 if it is missing.
-        as_bool: Whether it is there and not empty.
+        as_bool: Whether it is there and not empty (also `as_boolean`).
         as_double: Convert it to a float; 0.0 if it is missing.
         as_string: It must be there.
         throw_if_missing: It must be there.
@@ -43,7 +44,9 @@ def get_kr_request_query(
         ArgumentError: It is missing and must not be, or cannot be converted.
     """
     value = current_context("get_kr_request_query").request.query.get(mandatory_text(name, "name"))
-    return _converted(value, f"query parameter: {name}", as_int, as_bool, as_double, as_string, throw_if_missing)
+    return _converted(
+        value, f"query parameter: {name}", as_int, as_bool or as_boolean, as_double, as_string, throw_if_missing
+    )
 
 
 def get_kr_request_header(
@@ -51,6 +54,7 @@ def get_kr_request_header(
     *,
     as_int: bool = False,
     as_bool: bool = False,
+    as_boolean: bool = False,
     as_double: bool = False,
     as_string: bool = False,
     throw_if_missing: bool = False,
@@ -58,7 +62,7 @@ def get_kr_request_header(
     """Returns a header, in any case of its name, or None (Get-KrRequestHeader). See `get_kr_request_query`."""
     headers = current_context("get_kr_request_header").request.headers.getall(mandatory_text(name, "name"), None)
     value = None if headers is None else ",".join(headers)
-    return _converted(value, f"header: {name}", as_int, as_bool, as_double, as_string, throw_if_missing)
+    return _converted(value, f"header: {name}", as_int, as_bool or as_boolean, as_double, as_string, throw_if_missing)
 
 
 def get_kr_request_cookie(
@@ -66,13 +70,14 @@ def get_kr_request_cookie(
     *,
     as_int: bool = False,
     as_bool: bool = False,
+    as_boolean: bool = False,
     as_double: bool = False,
     as_string: bool = False,
     throw_if_missing: bool = False,
 ) -> Any:
     """Returns a cookie's value, unescaped, or None (Get-KrRequestCookie). See `get_kr_request_query`."""
     value = current_context("get_kr_request_cookie").request.cookie(mandatory_text(name, "name"))
-    return _converted(value, f"cookie: {name}", as_int, as_bool, as_double, as_string, throw_if_missing)
+    return _converted(value, f"cookie: {name}", as_int, as_bool or as_boolean, as_double, as_string, throw_if_missing)
 
 
 def get_kr_request_route_param(
@@ -80,13 +85,16 @@ def get_kr_request_route_param(
     *,
     as_int: bool = False,
     as_bool: bool = False,
+    as_boolean: bool = False,
     as_double: bool = False,
     as_string: bool = False,
     throw_if_missing: bool = False,
 ) -> Any:
     """Returns a parameter of the route's pattern, or None (Get-KrRequestRouteParam). See `get_kr_request_query`."""
     value = current_context("get_kr_request_route_param").request.route_params.get(mandatory_text(name, "name"))
-    return _converted(value, f"route parameter: {name}", as_int, as_bool, as_double, as_string, throw_if_missing)
+    return _converted(
+        value, f"route parameter: {name}", as_int, as_bool or as_boolean, as_double, as_string, throw_if_missing
+    )
 
 
 def get_kr_request_body(*, raw: bool = False, type: Callable[..., Any] | None = None) -> Any:

@@ -244,6 +244,10 @@ OWN = [
     "add_kr_distributed_postgres_cache",
 ]
 ALIASES = [
+    ("get_kr_request_query", "as_boolean"),
+    ("get_kr_request_header", "as_boolean"),
+    ("get_kr_request_cookie", "as_boolean"),
+    ("get_kr_request_route_param", "as_boolean"),
     ("add_kr_map_route", "path"),
     ("add_kr_map_route", "method"),
     ("add_kr_map_route", "code_block"),

@@ -56,6 +56,7 @@ class TestConversions:
             ("7", {"as_double": True}, 7.0),
             ("7.5", {"as_double": True}, 7.5),
             ("false", {"as_bool": True}, True),  # it asks only whether something is there
+            ("false", {"as_boolean": True}, True),
             ("7", {"throw_if_missing": True}, "7"),
             ("7", {"as_int": True, "throw_if_missing": True}, 7),
         ],
