@@ -12,7 +12,7 @@ from kestrun_py.logging.events import Formatter, output_formatter
 from kestrun_py.logging.files import FILE_SIZE_LIMIT, FILE_TEMPLATE, FileSink, RollingInterval
 from kestrun_py.logging.levels import LogLevel
 from kestrun_py.logging.logger import Logger, sink_logger
-from kestrun_py.logging.registry import register_logger
+from kestrun_py.logging.registry import check_logger_name, register_logger
 from kestrun_py.logging.sinks import CONSOLE_TEMPLATE, ConsoleSink, Sink
 
 __all__ = ["LoggerConfiguration"]
@@ -114,5 +114,11 @@ class LoggerConfiguration:
         return sink_logger(self._sinks, name=name, minimum_level=self._level, processors=self._processors)
 
     def register(self, name: str, *, set_as_default: bool = False) -> Logger:
-        """Makes the logger and keeps it under a name (`register_logger`)."""
+        """Makes the logger and keeps it under a name (`register_logger`).
+
+        Raises:
+            ArgumentError: The name is blank; the configuration can still be used.
+            InvalidOperationError: The configuration has made its logger.
+        """
+        check_logger_name(name)
         return register_logger(name, self.create_logger(name), set_as_default=set_as_default)

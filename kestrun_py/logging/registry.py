@@ -11,6 +11,7 @@ from kestrun_py.logging.logger import Logger, sink_logger
 from kestrun_py.logging.sinks import ConsoleSink
 
 __all__ = [
+    "check_logger_name",
     "close_all_loggers",
     "close_logger",
     "default_logger",
@@ -76,8 +77,7 @@ def register_logger(name: str, logger: Logger, *, set_as_default: bool = False) 
     Raises:
         ArgumentError: The name is blank.
     """
-    if not name.strip():
-        raise ArgumentError("name: a logger needs a name.")
+    check_logger_name(name)
     with _lock:
         older = _loggers.get(name.casefold())
         _loggers[name.casefold()] = logger
@@ -86,6 +86,16 @@ def register_logger(name: str, logger: Logger, *, set_as_default: bool = False) 
     if older is not None and older is not logger:
         older.close()
     return logger
+
+
+def check_logger_name(name: str) -> None:
+    """Refuses a name that no logger can be registered under.
+
+    Raises:
+        ArgumentError: The name is blank.
+    """
+    if not name.strip():
+        raise ArgumentError("name: a logger needs a name.")
 
 
 def get_logger(name: str) -> Logger | None:

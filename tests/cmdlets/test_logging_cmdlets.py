@@ -90,8 +90,13 @@ class TestPipe:
             set_kr_logger_level("Loud")
         with pytest.raises(ArgumentError, match="restricted_to_minimum_level: 'x' is not one of"):
             _ = new_kr_logger() | add_kr_sink_console(restricted_to_minimum_level="x")
+
+    @pytest.mark.parametrize("name", ["", "  "])
+    def test_a_logger_without_a_name_is_refused_before_it_is_made(self, name: str) -> None:
+        config = new_kr_logger()
         with pytest.raises(ArgumentError, match="a logger needs a name"):
-            _ = new_kr_logger() | register_kr_logger("")
+            _ = config | register_kr_logger(name)
+        assert (config | register_kr_logger("app")).name == "app"
 
     def test_the_wrong_thing_in_the_pipe(self) -> None:
         with pytest.raises(
