@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -21,6 +22,7 @@ from kestrun_py._threads import inherit_context
 from kestrun_py.application import build_application
 from kestrun_py.caching import DistributedCache
 from kestrun_py.context import active_context
+from kestrun_py.cookies import CookieBuilder
 from kestrun_py.endpoints import Endpoint, HttpProtocols, IPAddress, resolve_endpoints, unix_endpoint
 from kestrun_py.errors import ArgumentError, InvalidOperationError, ServerStartError
 from kestrun_py.host_routes import RouteVerbs
@@ -29,6 +31,7 @@ from kestrun_py.logging import Logger, default_logger
 from kestrun_py.server import Server
 from kestrun_py.services import ServiceRegistry
 from kestrun_py.sessions import SessionOptions
+from kestrun_py.sessions.options import session_cookie
 from kestrun_py.workers import current_worker
 
 __all__ = ["KestrunHost"]
@@ -68,6 +71,27 @@ class KestrunHost(RouteVerbs, ServiceVerbs):
 
     def __repr__(self) -> str:
         return f"<KestrunHost {self.name!r}>"
+
+    def __ror__(self, cookie: CookieBuilder) -> Self:
+        """Takes a cookie for its sessions: ``new_cookie_builder(...) | add_session(...)``, as Kestrun's help has it.
+
+        Python calls both sides before it joins them, so by now the sessions are there, with the default cookie.
+
+        Raises:
+            InvalidOperationError: The host is configured already.
+            ArgumentError: It has no sessions, sessions with a cookie of their own, or a cookie that browsers would
+                refuse.
+        """
+        if not isinstance(cookie, CookieBuilder):
+            return NotImplemented
+        self._check_open("A piped cookie")
+        options = self.services.get(SessionOptions)
+        if options is None or options.cookie != session_cookie():
+            raise ArgumentError(
+                "Pipe a cookie into an add_session without one, or give it there: add_session(cookie=...)."
+            )
+        self.services.replace(SessionOptions, replace(options, cookie=cookie))
+        return self
 
     # Endpoints and options
 

@@ -43,6 +43,16 @@ class ServiceRegistry:
         self._instances[service] = instance
         self._logger.debug("Service {Service} registered: {Type}", service.__name__, type(instance).__name__)
 
+    def replace(self, service: Callable[..., _T], instance: _T) -> None:
+        """Registers another instance of a service in the place of the one that is registered.
+
+        Raises:
+            InvalidOperationError: None is registered.
+        """
+        self.require(service)
+        del self._instances[service]
+        self.add(service, instance)
+
     def get(self, service: Callable[..., _T]) -> _T | None:
         """Returns the instance registered for a service, or None."""
         return cast("_T | None", self._instances.get(service))

@@ -39,6 +39,16 @@ def test_a_second_instance_is_refused_and_the_first_one_stays() -> None:
     assert services.get(Mailer) is first
 
 
+def test_an_instance_may_take_the_place_of_another() -> None:
+    services = ServiceRegistry()
+    with pytest.raises(InvalidOperationError, match=r"^No service of type Mailer has been registered\.$"):
+        services.replace(Mailer, SmtpMailer())
+    services.add(Mailer, Mailer())
+    second = SmtpMailer()
+    services.replace(Mailer, second)
+    assert services.get(Mailer) is second
+
+
 def test_a_missing_service_is_named() -> None:
     with pytest.raises(InvalidOperationError, match=r"^No service of type Mailer has been registered\.$"):
         ServiceRegistry().require(Mailer)

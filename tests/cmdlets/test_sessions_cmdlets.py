@@ -263,6 +263,30 @@ class TestAddKrSession:
         with pytest.raises(InvalidOperationError, match="Session services are already registered"):
             add_kr_session()
 
+    async def test_a_cookie_may_be_piped(self, host: KestrunHost, serve: Serve) -> None:
+        cookie = new_kr_cookie_builder(name="Piped", http_only=True)
+        assert cookie | add_kr_session(idle_timeout=20) is host
+        options = host.services.require(SessionOptions)
+        assert (options.cookie, options.idle_timeout) == (cookie, 20)
+        add_kr_map_route("/", script_block=lambda: set_kr_session_string("a", "1"))
+        assert list((await (await serve()).get("/")).cookies) == ["Piped"]
+
+    def test_a_cookie_that_cannot_be_piped(self, host: KestrunHost) -> None:
+        cookie = new_kr_cookie_builder(name="Piped", http_only=True)
+        with pytest.raises(ArgumentError, match=r"add_session\(cookie=\.\.\.\)"):
+            cookie | host  # no session yet
+        add_kr_session(new_kr_cookie_builder(name="Given", http_only=True))
+        with pytest.raises(ArgumentError, match=r"add_session\(cookie=\.\.\.\)"):
+            cookie | host
+        assert host.services.require(SessionOptions).cookie.name == "Given"
+        other = add_kr_session(server=KestrunHost("other"))
+        with pytest.raises(ArgumentError, match="needs a name"):
+            new_kr_cookie_builder() | other
+        with pytest.raises(TypeError, match="unsupported operand"):
+            5 | other  # type: ignore[operator]
+        with pytest.raises(InvalidOperationError, match="A piped cookie comes too late"):
+            cookie | other.enable_configuration()
+
     def test_memory_cache_options(self, host: KestrunHost) -> None:
         add_kr_session(memory_cache_options={"size_limit": 1000, "scan_interval": 5})
         cache = host.services.get(DistributedCache)
