@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Literal, overload
 
-from cmdlets._arguments import mandatory_text
+from cmdlets._arguments import MISSING, mandatory_text
+from cmdlets._pipe import Pending
 from kestrun_py.context import KestrunContext, active_context, current_context
+from kestrun_py.endpoints import HttpProtocols, IPAddress
 from kestrun_py.errors import ArgumentError, InvalidOperationError
 from kestrun_py.host import KestrunHost
 from kestrun_py.host_registry import add_host, find_host, remove_host, resolve_host
@@ -26,19 +30,38 @@ __all__ = [
 ]
 
 
+@overload
 def new_kr_server(
     name: str,
+    *,
+    logger: Logger | None = ...,
+    logger_name: str | None = ...,
+    default: bool = ...,
+    environment: str = ...,
+    force: bool = ...,
+) -> KestrunHost: ...
+@overload
+def new_kr_server(
+    *,
+    logger: Logger | None = ...,
+    logger_name: str | None = ...,
+    default: bool = ...,
+    environment: str = ...,
+    force: bool = ...,
+) -> Pending[str, KestrunHost]: ...
+def new_kr_server(
+    name: str = MISSING,
     *,
     logger: Logger | None = None,
     logger_name: str | None = None,
     default: bool = False,
     environment: str = "Auto",
     force: bool = False,
-) -> KestrunHost:
+) -> KestrunHost | Pending[str, KestrunHost]:
     """Makes a host and registers it; the first one is the default (New-KrServer).
 
     Args:
-        name: The application's name, unique in any case.
+        name: The application's name, unique in any case; the pipeline input.
         logger: Where it logs; the default logger if left out.
         logger_name: Instead, the name of a registered logger.
         default: Make it the default host even if there is one.
@@ -46,21 +69,38 @@ def new_kr_server(
         force: Stop and remove a host of that name first. Without it, that is an error (Kestrun asks).
 
     Raises:
+        ArgumentError: The name is empty, or no logger has the given name.
         InvalidOperationError: A host of that name exists.
     """
-    mandatory_text(name, "name")
-    if logger_name is not None:
-        if logger is not None:
-            raise ArgumentError("logger and logger_name are one choice; give one of them.")
-        logger = get_logger(logger_name)
-        if logger is None:
-            raise ArgumentError(f"No logger is registered as {logger_name!r}: register_kr_logger({logger_name!r}).")
-    host = KestrunHost(name, logger=logger, environment=environment)
-    if force:
-        remove_host(name)
-    return add_host(host, default=default)
+
+    def make(name: str) -> KestrunHost:
+        host = KestrunHost(mandatory_text(name, "name"), logger=_logger(logger, logger_name), environment=environment)
+        if force:
+            remove_host(name)
+        return add_host(host, default=default)
+
+    return Pending("new_kr_server", str, make) if name is MISSING else make(name)
 
 
+def _logger(logger: Logger | None, name: str | None) -> Logger | None:
+    if name is None:
+        return logger
+    if logger is not None:
+        raise ArgumentError("logger and logger_name are one choice; give one of them.")
+    found = get_logger(name)
+    if found is None:
+        raise ArgumentError(f"No logger is registered as {name!r}: register_kr_logger({name!r}).")
+    return found
+
+
+@overload
+def get_kr_server(server: KestrunHost | None = ...) -> KestrunHost: ...
+@overload
+def get_kr_server(server: KestrunHost | None = ..., *, start_time: Literal[True]) -> datetime | None: ...
+@overload
+def get_kr_server(server: KestrunHost | None = ..., *, stop_time: Literal[True]) -> datetime | None: ...
+@overload
+def get_kr_server(server: KestrunHost | None = ..., *, uptime: Literal[True]) -> timedelta | None: ...
 def get_kr_server(
     server: KestrunHost | None = None,
     *,
@@ -68,7 +108,7 @@ def get_kr_server(
     stop_time: bool = False,
     uptime: bool = False,
 ) -> KestrunHost | datetime | timedelta | None:
-    """Returns the host: in a route the one that handles the request, else the given or the default one (Get-KrServer).
+    """Returns the host: the given one, in a route the one that handles the request, else the default (Get-KrServer).
 
     Args:
         server: The host.
@@ -76,7 +116,7 @@ def get_kr_server(
         stop_time: Return when it stopped instead.
         uptime: Return for how long it has been serving instead.
     """
-    host = resolve_host(None if active_context() is not None else server)
+    host = resolve_host(server)
     if not (start_time or stop_time or uptime):
         return host
     running = host.server
@@ -85,33 +125,47 @@ def get_kr_server(
     return running.start_time if start_time else running.stop_time if stop_time else running.uptime
 
 
-def remove_kr_server(name: str, *, force: bool = False) -> None:
+@overload
+def remove_kr_server(name: str, *, force: bool = ...) -> None: ...
+@overload
+def remove_kr_server(*, force: bool = ...) -> Pending[str, None]: ...
+def remove_kr_server(name: str = MISSING, *, force: bool = False) -> Pending[str, None] | None:
     """Stops the host of that name and forgets it (Remove-KrServer).
 
     Args:
-        name: The host's name.
+        name: The host's name; the pipeline input.
         force: Needed for a host that is running (Kestrun asks).
+
+    Raises:
+        InvalidOperationError: It is running.
     """
-    host = find_host(mandatory_text(name, "name"))
-    if host is not None and host.server is not None and host.server.is_running and not force:
-        raise InvalidOperationError(f"The server '{name}' is running: remove_kr_server(..., force=True) stops it.")
-    remove_host(name)
+
+    def remove(name: str) -> None:
+        host = find_host(mandatory_text(name, "name"))
+        if host is not None and host.server is not None and host.server.is_running and not force:
+            raise InvalidOperationError(f"The server '{name}' is running: remove_kr_server(..., force=True) stops it.")
+        remove_host(name)
+
+    if name is MISSING:
+        return Pending("remove_kr_server", str, remove)
+    remove(name)
+    return None
 
 
 def add_kr_endpoint(
-    port: int | None = None,
+    port: int | str | None = None,
     *,
-    ip_address: str | None = None,
+    ip_address: str | IPAddress | None = None,
     host_name: str | None = None,
     uri: str | None = None,
-    address_family: Any = None,
-    cert_path: str | None = None,
-    cert_password: str | None = None,
+    address_family: str | int | Iterable[str | int] | None = None,
+    cert_path: str | Path | None = None,
+    cert_password: str | bytes | None = None,
     self_signed_cert: bool = False,
     self_signed: bool = False,
     self_signed_certificate: bool = False,
-    x509_certificate: Any = None,
-    protocols: Any = None,
+    x509_certificate: object = None,
+    protocols: HttpProtocols | str | None = None,
     server: KestrunHost | None = None,
 ) -> list[str]:
     """Adds a listener, and returns its names for ``add_kr_map_route(endpoints=...)`` (Add-KrEndpoint).
@@ -129,9 +183,14 @@ def add_kr_endpoint(
         cert_password: Its password.
         self_signed_cert: A development certificate for localhost, made now (also `self_signed`,
             `self_signed_certificate`).
-        x509_certificate: A certificate object.
-        protocols: ``"Http1"``; others need what aiohttp does not speak.
+        x509_certificate: A certificate object (`kestrun_py.certificates.to_certificate`).
+        protocols: Must include Http1; what is more is left out, with a line in the log at Debug.
         server: The host.
+
+    Raises:
+        InvalidOperationError: The host is configured already.
+        ArgumentError: Arguments or variables of the wrong form, or that contradict each other.
+        ServerStartError: A name without an address, or a certificate that cannot be used.
     """
     host = resolve_host(server)
     known = len(host.endpoints)

@@ -31,7 +31,6 @@ from cmdlets import (
 )
 from kestrun_py import KestrunContext, KestrunHost
 from kestrun_py.errors import ArgumentError, ContextError, InvalidOperationError, ServerStartError
-from kestrun_py.host_registry import set_default_host
 from kestrun_py.logging import LoggerConfiguration, get_logger
 
 if TYPE_CHECKING:
@@ -114,14 +113,27 @@ class TestNewAndGet:
         assert new_kr_server("a", environment="development").environment == "Development"
 
     async def test_in_a_route_it_is_the_requests_host(self, host: KestrunHost, serve: Serve) -> None:
+        client = await serve()
         other = new_kr_server("other", default=True)
         found: list[Any] = []
-        add_kr_map_route("/", script_block=lambda: found.append(get_kr_server(other)), server=host)
-        set_default_host(host)
-        client = await serve()
-        set_default_host(other)
+        add_kr_map_route("/", script_block=lambda: found.extend([get_kr_server(), get_kr_server(other)]), server=host)
         await client.get("/")
-        assert found == [host]
+        assert found == [host, other]
+
+    @pytest.mark.parametrize("name", ["piped", "PIPED"])
+    def test_a_name_may_be_piped(self, name: str) -> None:
+        host = name | new_kr_server(environment="Staging")
+        assert (host.name, host.environment) == (name, "Staging")
+        name.lower() | remove_kr_server()
+        with pytest.raises(InvalidOperationError, match="No Kestrun server"):
+            get_kr_server()
+
+    @pytest.mark.parametrize("cmdlet", [new_kr_server, remove_kr_server])
+    def test_only_text_may_be_piped_and_something_must(self, cmdlet: Callable[[], Any]) -> None:
+        with pytest.raises(ArgumentError, match=f"{cmdlet.__name__} takes a str from the pipe, not a int"):
+            5 | cmdlet()
+        with pytest.warns(RuntimeWarning, match=f"{cmdlet.__name__} did nothing: pipe a str into it"):
+            cmdlet()
 
 
 class TestEndpoints:
