@@ -3,9 +3,9 @@
 A host script begins with ``from cmdlets import *``.
 """
 
-# ruff: noqa: F403 - this module is made of the others
+# ruff: noqa: F403, F405 - this module is made of the others
 
-from cmdlets import _errors, caches, cookies, logging, requests, responses, routes, server, sessions
+from cmdlets import _errors
 from cmdlets.caches import *
 from cmdlets.cookies import *
 from cmdlets.logging import *
@@ -15,15 +15,56 @@ from cmdlets.routes import *
 from cmdlets.server import *
 from cmdlets.sessions import *
 
+# Written out, for type checkers read no sum of the modules' lists.
 __all__ = [
-    *caches.__all__,
-    *cookies.__all__,
-    *logging.__all__,
-    *requests.__all__,
-    *responses.__all__,
-    *routes.__all__,
-    *server.__all__,
-    *sessions.__all__,
+    "abandon_kr_session",
+    "add_kr_data_protection",
+    "add_kr_distributed_postgres_cache",
+    "add_kr_distributed_redis_cache",
+    "add_kr_distributed_sqlserver_cache",
+    "add_kr_endpoint",
+    "add_kr_listen_unix_socket",
+    "add_kr_map_route",
+    "add_kr_session",
+    "add_kr_sink_console",
+    "add_kr_sink_file",
+    "clear_kr_session",
+    "close_kr_logger",
+    "enable_kr_configuration",
+    "get_kr_context",
+    "get_kr_request_body",
+    "get_kr_request_cookie",
+    "get_kr_request_header",
+    "get_kr_request_query",
+    "get_kr_request_route_param",
+    "get_kr_server",
+    "get_kr_session_byte",
+    "get_kr_session_id",
+    "get_kr_session_int32",
+    "get_kr_session_json",
+    "get_kr_session_string",
+    "new_kr_cookie_builder",
+    "new_kr_logger",
+    "new_kr_server",
+    "register_kr_logger",
+    "remove_kr_server",
+    "remove_kr_session",
+    "renew_kr_session",
+    "set_kr_logger_level",
+    "set_kr_server_options",
+    "set_kr_session_byte",
+    "set_kr_session_int32",
+    "set_kr_session_json",
+    "set_kr_session_string",
+    "start_kr_server",
+    "stop_kr_server",
+    "write_kr_error_response",
+    "write_kr_html_response",
+    "write_kr_json_response",
+    "write_kr_log",
+    "write_kr_redirect_response",
+    "write_kr_status_response",
+    "write_kr_text_response",
 ]
 
 _errors.show_errors_plainly()

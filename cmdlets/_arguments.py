@@ -10,8 +10,14 @@ __all__ = ["MISSING", "alias", "mandatory_text"]
 
 T = TypeVar("T")
 
-MISSING: Final[Any] = object()
-"""The default of a mandatory parameter that may be piped in."""
+
+class _Missing:
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Final[Any] = _Missing()
+"""The default of a parameter for which None is no choice: a mandatory one that may be piped in, an alias."""
 
 
 def mandatory_text(value: str, name: str) -> str:
@@ -27,13 +33,13 @@ def mandatory_text(value: str, name: str) -> str:
     return value
 
 
-def alias(value: T, default: T, name: str, other: T | None, other_name: str) -> T:
-    """Returns the value of a parameter that goes by two names.
+def alias(value: T, default: T, name: str, other: T, other_name: str) -> T:
+    """Returns the value of a parameter that goes by two names; the second one's default is `MISSING`.
 
     Raises:
         ArgumentError: Both names were used.
     """
-    if other is None:
+    if other is MISSING:
         return value
     if value is not default and value != default:
         raise ArgumentError(f"{name} and {other_name} are one parameter; give one of them.")

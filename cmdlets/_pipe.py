@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from cmdlets._arguments import MISSING
 from kestrun_py.errors import ArgumentError
 
 __all__ = ["Pending", "pipe"]
@@ -42,14 +43,14 @@ class Pending(Generic[T, R]):
             )
 
 
-def pipe(cmdlet: str, kind: type[T], piped: T | None, call: Callable[[T], R]) -> R | Pending[T, R]:
+def pipe(cmdlet: str, kind: type[T], piped: T, call: Callable[[T], R]) -> R | Pending[T, R]:
     """Makes a call with its pipeline input, or lets it wait for that.
 
     Args:
         cmdlet: The cmdlet's name, for messages.
         kind: The type of the pipeline input.
-        piped: The pipeline input, if it was given as an argument.
+        piped: The pipeline input, or `MISSING` if it was not given as an argument.
         call: What to do with it.
     """
     pending = Pending(cmdlet, kind, call)
-    return pending if piped is None else pending.__ror__(piped)
+    return pending if piped is MISSING else pending.__ror__(piped)

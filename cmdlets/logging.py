@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias, overload
 
+from cmdlets._arguments import MISSING
 from cmdlets._pipe import Pending, pipe
 from kestrun_py import logging
 from kestrun_py.enums import to_enum
@@ -62,7 +63,7 @@ def set_kr_logger_level(
     *,
     level: Level | None = None,
     dynamic: Level | None = None,
-    logger_config: LoggerConfiguration | None = None,
+    logger_config: LoggerConfiguration = MISSING,
 ) -> LoggerConfiguration | Step:
     """Sets the level below which events are left out (Set-KrLoggerLevel).
 
@@ -105,7 +106,7 @@ def add_kr_sink_console(
     output_template: str = CONSOLE_TEMPLATE,
     standard_error_from_level: Level | None = None,
     formatter: Formatter | None = None,
-    logger_config: LoggerConfiguration | None = None,
+    logger_config: LoggerConfiguration = MISSING,
 ) -> LoggerConfiguration | Step:
     """Adds the console to a logger (Add-KrSinkConsole).
 
@@ -170,7 +171,7 @@ def add_kr_sink_file(
     retained_file_count_limit: int | None = 31,
     encoding: str = "utf-8",
     buffered: bool = False,
-    logger_config: LoggerConfiguration | None = None,
+    logger_config: LoggerConfiguration = MISSING,
 ) -> LoggerConfiguration | Step:
     """Adds a file to a logger (Add-KrSinkFile).
 
@@ -211,12 +212,12 @@ def register_kr_logger(name: str, *, set_as_default: bool = False, logger_config
 @overload
 def register_kr_logger(name: str, *, set_as_default: bool = False) -> Pending[LoggerConfiguration, Logger]: ...
 def register_kr_logger(
-    name: str, *, set_as_default: bool = False, logger_config: LoggerConfiguration | None = None
+    name: str, *, set_as_default: bool = False, logger_config: LoggerConfiguration = MISSING
 ) -> Logger | Pending[LoggerConfiguration, Logger]:
     """Makes the logger and keeps it under a name (Register-KrLogger); an older one of that name is closed.
 
     Args:
-        name: In any case of letters.
+        name: In any case of letters; not blank.
         set_as_default: Make it the process's default logger.
         logger_config: The pipeline input.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import overload
 
 from cmdlets._arguments import MISSING, alias, mandatory_text
 from cmdlets._pipe import Pending
@@ -21,14 +21,27 @@ __all__ = [
 ]
 
 
+@overload
 def write_kr_json_response(
-    input_object: Any = MISSING,
+    input_object: object,
+    status_code: int = ...,
+    *,
+    depth: int = ...,
+    compress: bool = ...,
+    content_type: str | None = ...,
+) -> None: ...
+@overload
+def write_kr_json_response(
+    *, status_code: int = ..., depth: int = ..., compress: bool = ..., content_type: str | None = ...
+) -> Pending[object, None]: ...
+def write_kr_json_response(
+    input_object: object = MISSING,
     status_code: int = 200,
     *,
     depth: int = 10,
     compress: bool = False,
     content_type: str | None = None,
-) -> Pending[Any, None] | None:
+) -> Pending[object, None] | None:
     """Answers with JSON (Write-KrJsonResponse). Without `input_object` it takes it from a pipe.
 
     Args:
@@ -48,21 +61,25 @@ def write_kr_json_response(
     return None
 
 
-def _write_json(value: Any, status_code: int, depth: int, compress: bool, content_type: str | None) -> None:
-    if value is None:
-        raise ArgumentError("Cannot bind argument to parameter 'input_object' because it is null.")
+def _write_json(value: object, status_code: int, depth: int, compress: bool, content_type: str | None) -> None:
     current_context("write_kr_json_response").response.write_json(
-        value, status=status_code, depth=depth, compress=compress, content_type=content_type
+        _not_none(value), status=status_code, depth=depth, compress=compress, content_type=content_type
     )
 
 
+@overload
+def write_kr_text_response(input_object: object, status_code: int = ..., *, content_type: str | None = ...) -> None: ...
+@overload
+def write_kr_text_response(*, text: object, status_code: int = ..., content_type: str | None = ...) -> None: ...
+@overload
+def write_kr_text_response(*, status_code: int = ..., content_type: str | None = ...) -> Pending[object, None]: ...
 def write_kr_text_response(
-    input_object: Any = MISSING,
+    input_object: object = MISSING,
     status_code: int = 200,
     *,
     content_type: str | None = None,
-    text: Any = None,
-) -> Pending[Any, None] | None:
+    text: object = MISSING,
+) -> Pending[object, None] | None:
     """Answers with the text of a value (Write-KrTextResponse). Without `input_object` it takes it from a pipe.
 
     Args:
@@ -71,11 +88,9 @@ def write_kr_text_response(
         content_type: The content type; ``text/plain; charset=utf-8`` if left out.
     """
 
-    def write(value: Any) -> None:
-        if value is None:
-            raise ArgumentError("Cannot bind argument to parameter 'input_object' because it is null.")
+    def write(value: object) -> None:
         current_context("write_kr_text_response").response.write_text(
-            value, status=status_code, content_type=content_type
+            _not_none(value), status=status_code, content_type=content_type
         )
 
     value = alias(input_object, MISSING, "input_object", text, "text")
@@ -83,6 +98,12 @@ def write_kr_text_response(
         return Pending("write_kr_text_response", object, write)
     write(value)
     return None
+
+
+def _not_none(value: object) -> object:
+    if value is None:
+        raise ArgumentError("Cannot bind argument to parameter 'input_object' because it is null.")
+    return value
 
 
 def write_kr_html_response(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
-from cmdlets._arguments import alias
+from cmdlets._arguments import MISSING, alias
 from kestrun_py.errors import ArgumentError
 from kestrun_py.host import KestrunHost
 from kestrun_py.host_registry import resolve_host
@@ -17,9 +17,38 @@ from kestrun_py.sessions import SessionAccess
 __all__ = ["add_kr_map_route"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-Verbs = HttpVerb | str | Iterable[HttpVerb | str]
+Verbs: TypeAlias = HttpVerb | str | Iterable[HttpVerb | str]
 
 
+class _Route(TypedDict, total=False):
+    """What all forms of `add_kr_map_route` take besides the script."""
+
+    verbs: Verbs
+    arguments: Mapping[str, Any] | None
+    endpoints: str | Iterable[str]
+    session_access: SessionAccess | str
+    allow_duplicate: bool
+    duplicate_action: DuplicateAction | str
+    server: KestrunHost | None
+    path: str
+    method: Verbs
+    language: str
+
+
+@overload
+def add_kr_map_route(
+    pattern: str = ..., *, script_block: Callable[..., Any], **route: Unpack[_Route]
+) -> KestrunHost: ...
+@overload
+def add_kr_map_route(pattern: str = ..., *, code: str, **route: Unpack[_Route]) -> KestrunHost: ...
+@overload
+def add_kr_map_route(pattern: str = ..., *, code_block: str, **route: Unpack[_Route]) -> KestrunHost: ...
+@overload
+def add_kr_map_route(
+    pattern: str = ..., *, code_file_path: str | os.PathLike[str], **route: Unpack[_Route]
+) -> KestrunHost: ...
+@overload
+def add_kr_map_route(pattern: str = ..., **route: Unpack[_Route]) -> _Decorator: ...
 def add_kr_map_route(
     pattern: str = "/",
     *,
@@ -34,10 +63,10 @@ def add_kr_map_route(
     allow_duplicate: bool = False,
     duplicate_action: DuplicateAction | str = "Throw",
     server: KestrunHost | None = None,
-    path: str | None = None,
-    method: Verbs | None = None,
-    code_block: str | None = None,
-) -> Any:
+    path: str = MISSING,
+    method: Verbs = MISSING,
+    code_block: str | None = MISSING,
+) -> KestrunHost | _Decorator:
     """Maps a route to a script (Add-KrMapRoute). Without a script it is a decorator for one.
 
     Example:
@@ -61,41 +90,44 @@ def add_kr_map_route(
 
     Returns:
         The host; as a decorator, the function.
+
+    Raises:
+        ArgumentError: A malformed pattern, script or argument.
+        InvalidOperationError: The route exists already.
     """
     if language.casefold() != "python":
         raise ArgumentError(f"language must be Python, not {language!r}.")
-    host = resolve_host(server)
-
-    def add(script: Callable[..., Any] | None) -> KestrunHost:
-        return host.add_map_route(
-            alias(pattern, "/", "pattern", path, "path"),
-            alias(verbs, "Get", "verbs", method, "method"),
-            script,
-            code=alias(code, None, "code", code_block, "code_block"),
-            code_file_path=code_file_path,
-            arguments=arguments,
-            endpoints=endpoints,
-            session_access=session_access,
-            allow_duplicate=allow_duplicate,
-            duplicate_action=duplicate_action,
-        )
-
-    if script_block is not None or code is not None or code_block is not None or code_file_path is not None:
-        return add(script_block)
-
-    return _Decorator(add)
+    source = alias(code, None, "code", code_block, "code_block")
+    route = _Decorator(
+        resolve_host(server),
+        pattern=alias(pattern, "/", "pattern", path, "path"),
+        verbs=alias(verbs, "Get", "verbs", method, "method"),
+        code=source,
+        code_file_path=code_file_path,
+        arguments=arguments,
+        endpoints=endpoints,
+        session_access=session_access,
+        allow_duplicate=allow_duplicate,
+        duplicate_action=duplicate_action,
+    )
+    given = (script_block, source, code_file_path)
+    return route if given == (None, None, None) else route.map(script_block)
 
 
 class _Decorator:
     """Maps the function that it is put before."""
 
-    def __init__(self, add: Callable[[Callable[..., Any]], KestrunHost]) -> None:
-        self._add = add
+    def __init__(self, host: KestrunHost, **route: Any) -> None:
+        self._host = host
+        self._route = route
         self._used = False
 
-    def __call__(self, script: F) -> F:
+    def map(self, script: Callable[..., Any] | None) -> KestrunHost:
         self._used = True
-        self._add(script)
+        return self._host.add_map_route(script=script, **self._route)
+
+    def __call__(self, script: F) -> F:
+        self.map(script)
         return script
 
     def __del__(self) -> None:

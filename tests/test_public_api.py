@@ -290,6 +290,10 @@ class TestCmdlets:
         assert named, name
         assert snake_case(named.group(1) or named.group(2).partition("-Kr")[2]).removeprefix("_") == noun
 
+    def test_the_package_hands_on_what_its_modules_offer(self) -> None:
+        modules = [importlib.import_module(name) for name in PUBLIC if name.startswith("cmdlets.")]
+        assert cmdlets.__all__ == sorted(name for module in modules for name in module.__all__)
+
     def test_a_star_import_brings_cmdlets_only(self) -> None:
         namespace: dict[str, Any] = {}
         exec("from cmdlets import *", namespace)

@@ -85,8 +85,9 @@ class TestText:
         assert (await route.run(lambda: write_kr_text_response("a", text="b")))[0] == 500
         assert errors.last.endswith("input_object and text are one parameter; give one of them.")
 
-    async def test_nothing_is_no_value(self, route: Route, errors: Errors) -> None:
-        assert (await route.run(lambda: write_kr_text_response(None)))[0] == 500
+    @pytest.mark.parametrize("nothing", [{"input_object": None}, {"text": None}])
+    async def test_nothing_is_no_value(self, nothing: dict[str, None], route: Route, errors: Errors) -> None:
+        assert (await route.run(lambda: write_kr_text_response(**nothing)))[0] == 500
         assert errors.last.endswith(NULL)
 
 
