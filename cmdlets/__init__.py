@@ -5,7 +5,6 @@ A host script begins with ``from cmdlets import *``.
 
 # ruff: noqa: F403, F405 - this module is made of the others
 
-from cmdlets import _errors
 from cmdlets.caches import *
 from cmdlets.cookies import *
 from cmdlets.logging import *
@@ -66,5 +65,3 @@ __all__ = [
     "write_kr_status_response",
     "write_kr_text_response",
 ]
-
-_errors.show_errors_plainly()

@@ -3,6 +3,7 @@
 `KestrunHost` is where to start; `cmdlets` has the same as functions, named as Kestrun's cmdlets.
 """
 
+from kestrun_py._plain_errors import show_errors_plainly
 from kestrun_py._version import __version__
 from kestrun_py.caching import DistributedCache
 from kestrun_py.caching.memory import MemoryCache
@@ -31,3 +32,5 @@ __all__ = [
     "__version__",
     "current_context",
 ]
+
+show_errors_plainly()

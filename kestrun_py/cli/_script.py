@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 import click
 
+from kestrun_py._plain_errors import own_frames, with_place
 from kestrun_py.errors import KestrunError
 from kestrun_py.host import KestrunHost
 from kestrun_py.host_registry import resolve_host
@@ -79,23 +80,12 @@ def _execute(script: Path, arguments: Sequence[str]) -> None:
 
 def _show(error: Exception, script: Path) -> None:
     if isinstance(error, KestrunError):
-        click.echo(f"kestrun: {error}{_place(error, script)}", err=True)
+        click.echo(f"kestrun: {with_place(error, str(script))}", err=True)
     else:
         click.echo(_own_traceback(error, script), err=True, nl=False)
 
 
-def _own_frames(error: BaseException, script: Path) -> traceback.StackSummary:
-    frames = traceback.extract_tb(error.__traceback__)
-    first = next((index for index, frame in enumerate(frames) if frame.filename == str(script)), len(frames))
-    return traceback.StackSummary.from_list(frames[first:])
-
-
-def _place(error: KestrunError, script: Path) -> str:
-    lines = [frame.lineno for frame in _own_frames(error, script) if frame.filename == str(script)]
-    return f" ({script}, line {lines[-1]})" if lines else ""
-
-
 def _own_traceback(error: Exception, script: Path) -> str:
     shown = traceback.TracebackException.from_exception(error)
-    shown.stack = _own_frames(error, script)
+    shown.stack = own_frames(error, str(script))
     return "".join(shown.format())
