@@ -13,8 +13,8 @@ import os
 from cmdlets import *
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--port", type=int, default=os.environ.get("PORT") or 5000)
-port = parser.parse_args().port
+parser.add_argument("--port", type=int)
+port = parser.parse_args().port or os.environ.get("PORT") or 5000
 
 # A log on the console, from Debug on, for everything that names no other logger
 (

@@ -12,8 +12,8 @@ from kestrun_py import HttpVerb, KestrunContext, KestrunHost
 from kestrun_py.logging import LoggerConfiguration
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--port", type=int, default=os.environ.get("PORT") or 5000)
-port = parser.parse_args().port
+parser.add_argument("--port", type=int)
+port = parser.parse_args().port or os.environ.get("PORT") or 5000
 
 
 # 1) A counter: an integer in the session

@@ -17,9 +17,10 @@ import sys
 from cmdlets import *
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--port", type=int, default=os.environ.get("PORT") or 5000)
+parser.add_argument("--port", type=int)
 parser.add_argument("--postgres", default=os.environ.get("KESTRUN_POSTGRES"))
 arguments = parser.parse_args()
+port = arguments.port or os.environ.get("PORT") or 5000
 
 # A log on the console, from Debug on, for everything that names no other logger
 (
@@ -32,7 +33,7 @@ arguments = parser.parse_args()
 new_kr_server("Sessions Demo Server")
 
 # HTTPS on the loopback address, with a certificate made for this run
-add_kr_endpoint(port=arguments.port, self_signed_cert=True)
+add_kr_endpoint(port=port, self_signed_cert=True)
 
 # --- Session setup -----------------------------------------------------------
 # The cookie may be left out, but it is good to be explicit

@@ -13,9 +13,10 @@ import sys
 from cmdlets import *
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--port", type=int, default=os.environ.get("PORT") or 5000)
+parser.add_argument("--port", type=int)
 parser.add_argument("--redis", default=os.environ.get("UPSTASH_REDIS_URL"))
 arguments = parser.parse_args()
+port = arguments.port or os.environ.get("PORT") or 5000
 
 if not arguments.redis:
     sys.exit("Redis URL not provided. Set the environment variable UPSTASH_REDIS_URL or pass --redis.")
@@ -41,8 +42,8 @@ def new_node(name, port):
     return node
 
 
-first = new_node("Node 1", arguments.port)
-second = new_node("Node 2", arguments.port + 1)
+first = new_node("Node 1", port)
+second = new_node("Node 2", first.endpoints[0].port + 1)
 
 # A cookie knows no ports, so one client has one session on both nodes
 start_kr_server(server=second, no_wait=True)

@@ -14,8 +14,8 @@ import os
 from cmdlets import *
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--port", type=int, default=os.environ.get("PORT") or 5000)
-port = parser.parse_args().port
+parser.add_argument("--port", type=int)
+port = parser.parse_args().port or os.environ.get("PORT") or 5000
 
 new_kr_server("Simple Server")
 

@@ -11,17 +11,17 @@ import os
 from cmdlets import *
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--port", type=int, default=os.environ.get("PORT") or 5000)
-port = parser.parse_args().port
+parser.add_argument("--port", type=int)
+port = parser.parse_args().port or os.environ.get("PORT") or 5000
 
 new_kr_logger() | add_kr_sink_console() | register_kr_logger("console", set_as_default=True)
 
-second_port = port + 433 if port <= 65102 else port - 433
-
-new_kr_server("Endpoints Multi")
+server = new_kr_server("Endpoints Multi")
 
 # Two listeners on the loopback address
 add_kr_endpoint(port=port)
+first_port = server.endpoints[0].port
+second_port = first_port + 433 if first_port <= 65102 else first_port - 433
 add_kr_endpoint(port=second_port)
 
 enable_kr_configuration()
@@ -33,6 +33,6 @@ def ping():
     write_kr_text_response("pong", status_code=200)
 
 
-write_kr_log("Information", "Multiple listeners configured ({Port}, {Port2})", values=[port, second_port])
+write_kr_log("Information", "Multiple listeners configured ({Port}, {Port2})", values=[first_port, second_port])
 
 start_kr_server(close_logs_on_exit=True)

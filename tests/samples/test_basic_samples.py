@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 from aiohttp import ClientSession
-from sample_process import free_port, new_client, run_sample
+from sample_process import SAMPLES, environment, free_port, new_client, run_sample
 
 
 async def text(client: ClientSession, path: str, method: str = "GET", **options: Any) -> str:
@@ -30,6 +32,22 @@ async def test_the_port_may_come_from_the_environment() -> None:
     with run_sample("1_1_hello_world.py", ports=[port], PORT=str(port)) as sample:
         async with new_client(f"http://127.0.0.1:{sample.port}") as client:
             assert await text(client, "/hello") == "Hello, World!"
+
+
+@pytest.mark.parametrize("sample", sorted(path.name for path in SAMPLES.glob("[0-9]*.py")))
+def test_a_port_that_is_none_is_the_endpoints_error(sample: str) -> None:
+    variables = {"UPSTASH_REDIS_URL": "redis://127.0.0.1:1", "KESTRUN_SQL": "Server=x;Database=y;User Id=z;Password=p"}
+    variables["KESTRUN_POSTGRES"] = "Host=localhost;Database=x"
+    done = subprocess.run(
+        [sys.executable, SAMPLES / sample],
+        env=environment(PORT="many", **variables),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "Error: port: 'many' is not a port. Expected an integer between 0 and 65535." in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 async def test_basic_server() -> None:
