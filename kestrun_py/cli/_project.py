@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Final
 
@@ -26,4 +27,4 @@ def new(name: str) -> None:
     for template in _TEMPLATE.glob("*.template"):
         text = template.read_text("utf-8").replace("$name", title)
         folder.joinpath(template.stem).write_text(text, "utf-8")
-    click.echo(f"Made {name}. Next:\n  cd {name}\n  kestrun run app.py")
+    click.echo(f"Made {name}. Next:\n  cd {shlex.quote(name)}\n  kestrun run app.py")

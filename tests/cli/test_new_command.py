@@ -33,22 +33,25 @@ async def test_the_project_serves(tmp_path: Path) -> None:
 
 def test_its_test_passes(tmp_path: Path) -> None:
     new(tmp_path / "shop")
+    home = tmp_path / "home"
+    home.mkdir()
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
         cwd=tmp_path / "shop",
-        env=environment(),
+        env=environment(HOME=str(home), XDG_DATA_HOME=""),
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert "2 passed" in done.stdout, done.stdout
+    assert list(home.rglob("*")) == []  # no key of the test's cookies is left there
 
 
 def test_what_it_wrote_is_told(tmp_path: Path) -> None:
     folder = tmp_path / "my shop"
     code, output = new(folder)
     assert code == 0
-    assert f"cd {folder}" in output
+    assert f"Next:\n  cd '{folder}'\n" in output
     assert "kestrun run app.py" in output
     assert {path.name for path in folder.iterdir()} == {
         *("app.py", "test_app.py", "pytest.ini", "requirements.txt", "README.md")
