@@ -278,6 +278,9 @@ def start_kr_server(
         if not quiet:
             print(text, flush=True)
 
+    def starting() -> None:
+        say(f"Starting Kestrun server '{host.name}' ...")
+
     def started() -> None:
         say("Kestrun server started successfully.")
         for endpoint in host.endpoints:
@@ -285,13 +288,12 @@ def start_kr_server(
         if not no_wait:
             say("Press Ctrl+C to stop the server.")
 
-    say(f"Starting Kestrun server '{host.name}' ...")
     if no_wait:
-        host.start()
+        host.start(on_starting=starting)
         started()
         return host
     try:
-        host.run(started)
+        host.run(started, on_starting=starting)
         say("Kestrun server stopped.")
     finally:
         remove_host(host)

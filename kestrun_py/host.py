@@ -278,24 +278,36 @@ class KestrunHost(RouteVerbs, ServiceVerbs):
         """The server, once the host runs or has run."""
         return self._server
 
-    def run(self, on_started: Callable[[], None] | None = None) -> None:
+    def run(
+        self, on_started: Callable[[], None] = lambda: None, *, on_starting: Callable[[], None] = lambda: None
+    ) -> None:
         """Serves until SIGINT, SIGTERM or `stop`, lets the requests in flight finish (5 s), closes the caches.
 
         Args:
             on_started: Called when the endpoints are bound.
+            on_starting: Called before they are.
 
         Raises:
+            InvalidOperationError: The host was started before.
             ServerStartError: An endpoint cannot be bound.
         """
-        self._new_server().run(self.create_app, on_started or (lambda: None))
+        server = self._new_server()
+        on_starting()
+        server.run(self.create_app, on_started)
 
-    def start(self) -> Self:
+    def start(self, *, on_starting: Callable[[], None] = lambda: None) -> Self:
         """Serves in a thread of its own; returns when the endpoints are bound.
 
+        Args:
+            on_starting: Called before they are.
+
         Raises:
+            InvalidOperationError: The host was started before.
             ServerStartError: An endpoint cannot be bound.
         """
-        self._new_server().start(self.create_app)
+        server = self._new_server()
+        on_starting()
+        server.start(self.create_app)
         return self
 
     def stop(self, *, wait: bool = True) -> None:

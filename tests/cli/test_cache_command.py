@@ -58,6 +58,7 @@ def test_ping_takes_the_cache_of_a_script(redis_url: str, tmp_path: Path) -> Non
     path = script(tmp_path, f"add_kr_distributed_redis_cache(configuration={redis_url!r})")
     done = cache("ping", "--file", path)
     assert (done.returncode, done.stderr) == (0, "")
+    assert "Starting" not in done.stdout  # for nothing does
     assert "probe:       written, read, removed\n" in done.stdout
     assert "not reached" not in done.stdout
 
