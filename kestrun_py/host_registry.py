@@ -6,7 +6,7 @@ from kestrun_py.context import active_context
 from kestrun_py.errors import InvalidOperationError
 from kestrun_py.host import KestrunHost
 
-__all__ = ["add_host", "find_host", "remove_host", "resolve_host", "set_default_host"]
+__all__ = ["add_host", "find_host", "remove_host", "resolve_host"]
 
 _hosts: dict[str, KestrunHost] = {}
 _default: KestrunHost | None = None
@@ -32,12 +32,6 @@ def add_host(host: KestrunHost, *, default: bool = False) -> KestrunHost:
 def find_host(name: str) -> KestrunHost | None:
     """The host of that name, in any case, or None."""
     return _hosts.get(name.casefold())
-
-
-def set_default_host(host: KestrunHost) -> None:
-    """Makes a host the one that cmdlets without a server mean."""
-    global _default
-    _default = host
 
 
 def remove_host(host: KestrunHost | str) -> None:

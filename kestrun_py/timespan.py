@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from kestrun_py.errors import ArgumentError
 
-__all__ = ["Duration", "parse_timespan", "to_seconds"]
+__all__ = ["Duration", "to_seconds"]
 
 Duration: TypeAlias = int | float | timedelta | str
 """A number of seconds, a `timedelta`, or text: ``00:20:00``, ``1.02:03:04.5``, ``1d2h30m15s250ms``."""
@@ -31,7 +31,9 @@ def to_seconds(value: Duration, name: str = "timeout") -> float:
     """Turns a span of time into seconds.
 
     Args:
-        value: Seconds, a `timedelta`, or TimeSpan text (see `parse_timespan`).
+        value: Seconds, a `timedelta`, or TimeSpan text: ``[-][d.]hh:mm[:ss[.fffffff]]``, or tokens
+            ``1d2h30m15s250ms`` in any order. A bare number as text is refused: .NET reads it as days, while everything
+            else here counts seconds.
         name: The argument's name, for the error's text.
 
     Returns:
@@ -52,17 +54,6 @@ def to_seconds(value: Duration, name: str = "timeout") -> float:
     if not abs(seconds) <= _LIMIT:
         raise ArgumentError(f"{name}: a TimeSpan is finite and at most {_LIMIT} seconds, not {seconds}.")
     return seconds
-
-
-def parse_timespan(text: str) -> timedelta:
-    """Parses TimeSpan text: ``[-][d.]hh:mm[:ss[.fffffff]]``, or tokens ``1d2h30m15s250ms`` in any order.
-
-    A bare number is refused: .NET reads it as days, while everything else here counts seconds.
-
-    Raises:
-        ArgumentError: `text` is in neither form.
-    """
-    return _parse(text, "TimeSpan")
 
 
 def _parse(text: str, name: str) -> timedelta:

