@@ -10,9 +10,8 @@ It mirrors Kestrun's ``KestrunHost``. Every verb returns the host, so that verbs
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Self
 
 from aiohttp import web
@@ -23,8 +22,8 @@ from kestrun_py.application import build_application
 from kestrun_py.caching import DistributedCache
 from kestrun_py.context import active_context
 from kestrun_py.cookies import CookieBuilder
-from kestrun_py.endpoints import Endpoint, HttpProtocols, IPAddress, resolve_endpoints, unix_endpoint
 from kestrun_py.errors import ArgumentError, InvalidOperationError, ServerStartError
+from kestrun_py.host_endpoints import EndpointVerbs
 from kestrun_py.host_routes import RouteVerbs
 from kestrun_py.host_services import ServiceVerbs
 from kestrun_py.logging import Logger, default_logger
@@ -37,7 +36,7 @@ from kestrun_py.workers import current_worker
 __all__ = ["KestrunHost"]
 
 
-class KestrunHost(RouteVerbs, ServiceVerbs):
+class KestrunHost(EndpointVerbs, RouteVerbs, ServiceVerbs):
     """A web host in the making, and then running.
 
     Args:
@@ -62,7 +61,6 @@ class KestrunHost(RouteVerbs, ServiceVerbs):
         self.services = ServiceRegistry(self.logger)
         self.services.add(KestrunHost, self)
         super().__init__()
-        self._endpoints: list[Endpoint] = []
         self._middleware: list[Callable[[], Middleware]] = []
         self._server_header = True
         self._configured = False
@@ -93,87 +91,7 @@ class KestrunHost(RouteVerbs, ServiceVerbs):
         self.services.replace(SessionOptions, replace(options, cookie=cookie))
         return self
 
-    # Endpoints and options
-
-    def add_endpoint(
-        self,
-        port: int | str | None = None,
-        *,
-        ip_address: str | IPAddress | None = None,
-        host_name: str | None = None,
-        uri: str | None = None,
-        address_family: str | int | Iterable[str | int] | None = None,
-        cert_path: str | Path | None = None,
-        cert_password: str | bytes | None = None,
-        self_signed_cert: bool = False,
-        x509_certificate: object = None,
-        protocols: HttpProtocols | str | None = None,
-    ) -> Self:
-        """Adds one or more listeners, by the rules of Kestrun's ``Add-KrEndpoint``.
-
-        The place is the first of `uri`, `host_name`, `port` and `ip_address` (alone: 127.0.0.1, port 5000),
-        ASPNETCORE_URLS (its first URL), PORT (any address), and http://127.0.0.1:5000.
-
-        Args:
-            port: 0 is any free port, chosen now.
-            ip_address: The address to bind; ``::`` is any address, IPv4 too.
-            host_name: Resolved now; every address of it is bound.
-            uri: ``http://host:port`` or ``https://host:port``.
-            address_family: ``"IPv4"``, ``"IPv6"`` or both: the addresses of a name that count.
-            cert_path: A certificate file, PEM or PFX (`kestrun_py.certificates.load_certificate`).
-            cert_password: Its password.
-            self_signed_cert: Make a certificate for localhost (`kestrun_py.certificates.development_certificate`).
-            x509_certificate: A certificate object (`kestrun_py.certificates.to_certificate`).
-            protocols: Must include Http1; what is more is left out, with a line in the log at Debug.
-
-        Raises:
-            InvalidOperationError: The host is configured already.
-            ArgumentError: Arguments or variables of the wrong form, or that contradict each other.
-            ServerStartError: A name without an address, or a certificate that cannot be used.
-        """
-        return self._listen_on(
-            lambda: resolve_endpoints(
-                port=port,
-                ip_address=ip_address,
-                host_name=host_name,
-                uri=uri,
-                address_family=address_family,
-                cert_path=cert_path,
-                cert_password=cert_password,
-                self_signed_cert=self_signed_cert,
-                x509_certificate=x509_certificate,
-                protocols=protocols,
-                logger=self.logger,
-            )
-        )
-
-    def add_listen_unix_socket(self, socket_path: str | Path) -> Self:
-        """Adds a listener on a Unix domain socket, as Kestrun's ``Add-KrListenUnixSocket``.
-
-        Args:
-            socket_path: Where to make the socket; at most 107 bytes.
-
-        Raises:
-            InvalidOperationError: The host is configured already.
-            ArgumentError: A path that no Unix socket can have.
-        """
-        return self._listen_on(lambda: [unix_endpoint(socket_path)])
-
-    def _listen_on(self, find: Callable[[], list[Endpoint]]) -> Self:
-        if self._configured:
-            raise InvalidOperationError(
-                "Cannot add endpoint to a server that is already configured. Please create a new server instance."
-            )
-        found = find()
-        self._endpoints += found
-        for one in found:
-            self.logger.debug("Endpoint {Url} added", str(one))
-        return self
-
-    @property
-    def endpoints(self) -> list[Endpoint]:
-        """The listeners that were added."""
-        return list(self._endpoints)
+    # Options
 
     def set_server_options(
         self,

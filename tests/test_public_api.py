@@ -144,7 +144,7 @@ LAYERS = [
     r"kestrun_py\.cli",
     r"kestrun_py$|kestrun_py\.host_registry",
     r"kestrun_py\.host$",
-    r"kestrun_py\.host_(routes|services)$",
+    r"kestrun_py\.host_(endpoints|routes|services)$",
     r"kestrun_py\.(application|server)$",
     r"kestrun_py\.(pipeline|routing|scripts|runspaces|_threads)$",
     r"kestrun_py\.context$",
