@@ -8,11 +8,15 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
-from sample_process import ROOT, SAMPLES, free_port, run_sample
+from sample_process import KESTRUN, ROOT, SAMPLES, Running, free_port, run_sample
+
+from kestrun_py.cli import main
 
 PAGES = sorted((ROOT / "docs" / "tutorial").glob("*.md"))
 SECTIONS = ["Source", "Step by step", "Try it", "Key points", "Troubleshooting"]
@@ -61,12 +65,12 @@ def test_links_lead_somewhere(page: Path) -> None:
                 assert anchor in {re.sub(r"[^\w -]", "", text).lower().replace(" ", "-") for text in headings}
 
 
-def console(page: Path) -> Iterator[tuple[str, str]]:
+def console(page: Path, scheme: str = "https") -> Iterator[tuple[str, str]]:
     """The curl lines of a page's console blocks that have an answer below them, with that answer."""
     for block in re.findall(r"^```console\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, _, answer = part.partition("\n")
-            if command.startswith("curl ") and answer:
+            if command.startswith("curl ") and answer and f"{scheme}://" in command:
                 yield command, answer
 
 
@@ -88,8 +92,50 @@ def test_curl_prints_what_the_page_says(page: str, sample: str, tmp_path: Path, 
     arguments = ["--redis", request.getfixturevalue("redis_url")] if sample == "19_scale_out.py" else []
     ports = [port, port + 1] if arguments else [port]
     with run_sample(sample, *arguments, ports=ports):
-        for command, answer in lines:
-            here = command.replace(":5000", f":{port}").replace(":5001", f":{port + 1}")
-            done = subprocess.run(shlex.split(here), cwd=tmp_path, capture_output=True, text=True, timeout=60)
-            assert done.returncode == 0
-            assert done.stdout.strip() == answer.strip(), command
+        prints(lines, port, tmp_path)
+
+
+def prints(lines: list[tuple[str, str]], port: int, folder: Path) -> None:
+    """Runs the curl lines on ports that are free here, and compares what they print with the answers."""
+    for command, answer in lines:
+        here = command.replace(":5000", f":{port}").replace(":5001", f":{port + 1}")
+        done = subprocess.run(shlex.split(here), cwd=folder, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0
+        assert done.stdout.strip() == answer.strip(), command
+
+
+@pytest.mark.parametrize(
+    "way", ["kestrun run first.py --port 8080", "kestrun run first.py --reload", "python first.py"]
+)
+def test_the_readmes_first_script_runs_as_it_says(way: str, tmp_path: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    readme = ROOT / "README.md"
+    text = readme.read_text("utf-8")
+    assert f"$ {way}\n" in text
+    (script,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    tmp_path.joinpath("first.py").write_text(script)
+    port = free_port()
+    command, *arguments = way.replace("8080", str(port)).split()
+    program = KESTRUN if command == "kestrun" else [sys.executable]
+    variables = {} if "--port" in arguments else {"PORT": str(port)}
+    with Running([*program, *arguments], port, folder=tmp_path, variables=variables) as app:
+        prints(list(console(readme, "http")), port, tmp_path)
+        assert app.stop() == 0
+
+
+def command_lines() -> Iterator[tuple[str, str]]:
+    """Every line with the `kestrun` command in the README and the pages, and where it stands."""
+    for page in [ROOT / "README.md", *sorted(ROOT.joinpath("docs").rglob("*.md"))]:
+        for line in re.findall(r"^(?:\$ |    )(kestrun .+)$|`(kestrun [^`]+)`", page.read_text("utf-8"), re.MULTILINE):
+            yield page.name, "".join(line)
+
+
+@pytest.mark.parametrize(("page", "line"), sorted(set(command_lines())))
+def test_command_lines_have_commands_and_options_that_exist(page: str, line: str) -> None:
+    command: click.Command = main
+    words = shlex.split(line)[1:]
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        assert words[0] in command.commands, line
+        command = command.commands[words.pop(0)]
+    command.make_parser(click.Context(command, **command.context_settings)).parse_args(words)  # raises NoSuchOption
