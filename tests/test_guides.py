@@ -7,11 +7,13 @@ import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pytest_aiohttp.plugin import AiohttpClient
 
 import cmdlets
+from cmdlets import add_kr_map_route, add_kr_session, get_kr_server, new_kr_server, set_kr_session_json
 from kestrun_py import KestrunHost
 from kestrun_py.host_registry import resolve_host
 
@@ -75,6 +77,18 @@ async def test_the_script_on_the_host_object_works(
     exec(CODE[[name for name in CODE if name.startswith("porting")][-1]], {"__name__": "__main__"})
     client = await aiohttp_client(served[0].create_app())
     assert await (await client.get("/visits")).json() == {"visits": 1}
+
+
+async def test_an_executor_is_handed_the_request(aiohttp_client: AiohttpClient) -> None:
+    (block,) = [code for code in CODE.values() if "ThreadPoolExecutor" in code]
+    new_kr_server("test")
+    add_kr_session()
+    add_kr_map_route("/cart", script_block=lambda: set_kr_session_json("prices", [1, 2, 3]))
+    exec(f"from cmdlets import *\n{block}", script := dict[str, Any]())
+    client = await aiohttp_client(get_kr_server().create_app())
+    await client.get("/cart")
+    assert await (await client.get("/cart/total")).json() == {"total": 6}
+    script["pool"].shutdown()
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
