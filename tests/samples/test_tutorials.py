@@ -26,6 +26,12 @@ def title(path: Path) -> str:
     return path.stem
 
 
+def test_each_sample_has_its_page_and_stands_in_the_index() -> None:
+    assert [page.stem for page in PAGES] == sorted(sample.stem for sample in SAMPLES.glob("[0-9]*.py"))
+    index = ROOT.joinpath("docs", "index.md").read_text("utf-8")
+    assert [page.name for page in PAGES if f"(tutorial/{page.name})" not in index] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=title)
 def test_a_page_shows_its_source_as_it_is(page: Path) -> None:
     path = ROOT / "scripts" / "include_sources.py"
@@ -78,6 +84,10 @@ def console(page: Path, scheme: str = "https") -> Iterator[tuple[str, str]]:
     ("page", "sample"),
     [
         ("README.md", "19_1_sessions.py"),
+        ("docs/tutorial/1_1_hello_world.md", "1_1_hello_world.py"),
+        ("docs/tutorial/2_3_route_parameters.md", "2_3_route_parameters.py"),
+        ("docs/tutorial/7_1_basic_server.md", "7_1_basic_server.py"),
+        ("docs/tutorial/7_2_multiple_listeners.md", "7_2_multiple_listeners.py"),
         ("docs/tutorial/19_1_sessions.md", "19_1_sessions.py"),
         ("docs/tutorial/19_scale_out.md", "19_scale_out.py"),
         ("docs/tutorial/19_diag.md", "19_diag.py"),
@@ -86,19 +96,19 @@ def console(page: Path, scheme: str = "https") -> Iterator[tuple[str, str]]:
 def test_curl_prints_what_the_page_says(page: str, sample: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
-    lines = list(console(ROOT / page))
+    lines = list(console(ROOT / page, "https" if sample.startswith("19") else "http"))
     assert lines
-    port = free_port(1)
+    port = free_port(1, 433)
     arguments = ["--redis", request.getfixturevalue("redis_url")] if sample == "19_scale_out.py" else []
-    ports = [port, port + 1] if arguments else [port]
-    with run_sample(sample, *arguments, ports=ports):
+    offset = {"19_scale_out.py": 1, "7_2_multiple_listeners.py": 433}.get(sample, 0)
+    with run_sample(sample, *arguments, ports=[port, port + offset]):
         prints(lines, port, tmp_path)
 
 
 def prints(lines: list[tuple[str, str]], port: int, folder: Path) -> None:
     """Runs the curl lines on ports that are free here, and compares what they print with the answers."""
     for command, answer in lines:
-        here = command.replace(":5000", f":{port}").replace(":5001", f":{port + 1}")
+        here = re.sub(r":(5\d{3})", lambda found: f":{port + int(found[1]) - 5000}", command)
         done = subprocess.run(shlex.split(here), cwd=folder, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0
         assert done.stdout.strip() == answer.strip(), command
