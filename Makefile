@@ -9,12 +9,13 @@ BIN := $(VENV)/bin
 ADDRESS := https://127.0.0.1:$(PORT)
 CURL := curl -k -s -c jar.txt -b jar.txt
 
-.PHONY: help run test bench packages clean
+.PHONY: help run test bench docs packages clean
 
 help:
 	@echo "make run    serve sample 19.1 (sessions) on $(ADDRESS); PORT=5001 make run takes another port"
 	@echo "make test   run ruff, mypy and pytest; installs the servers that the tests need where it may"
 	@echo "make bench  measure requests with and without sessions against bare aiohttp"
+	@echo "make docs   write the parts of docs/ again that are made from samples and docstrings"
 	@echo "make clean  remove $(VENV) and everything built"
 
 run: $(VENV)/installed
@@ -34,6 +35,10 @@ test: $(VENV)/installed-test packages
 bench: $(VENV)/installed-test packages
 	@scripts/debian-packages bench
 	$(BIN)/python -m tests.benchmarks.bench
+
+docs: $(VENV)/installed
+	$(BIN)/python scripts/include_sources.py
+	$(BIN)/python scripts/make_reference.py
 
 packages:
 	@scripts/debian-packages tests

@@ -1,7 +1,7 @@
 """The errors of kestrun_py.
 
 Every error that a host script or a request can cause derives from `KestrunError`, says what was wrong and what
-to do about it, and is shown by the `kestrun` command without a traceback::
+to do about it, and ends a script as one line, without a traceback::
 
     KestrunError
     ├── InvalidOperationError (RuntimeError)    a call that comes too early, too late or twice
