@@ -103,7 +103,7 @@ class KestrunHost(EndpointVerbs, RouteVerbs, ServiceVerbs):
         """Sets options of the server, as Kestrun's ``Set-KrServerOptions``; what is left out stays as it is.
 
         Args:
-            max_runspaces: The most threads that run ``def`` scripts; 2 x processors if never set.
+            max_runspaces: The most ``def`` scripts that run at a time; 2 x processors if never set.
             min_runspaces: Threads to start at once; 1 if never set.
             deny_server_header: Whether responses name no server; they name it if never set.
 
