@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from typing import TypeAlias
 
 from kestrun_py.errors import ArgumentError, ServerStartError
-from kestrun_py.workers import shared_between_workers
+from kestrun_py.worker import shared_between_workers
 
 IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 

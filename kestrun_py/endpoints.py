@@ -34,7 +34,7 @@ from kestrun_py.certificates import (
 from kestrun_py.enums import to_enum
 from kestrun_py.errors import ArgumentError
 from kestrun_py.logging import Logger, default_logger
-from kestrun_py.workers import shared_between_workers
+from kestrun_py.worker import shared_between_workers
 
 __all__ = ["Endpoint", "HttpProtocols", "IPAddress", "resolve_endpoints", "unix_endpoint"]
 

@@ -31,7 +31,7 @@ from kestrun_py.server import Server
 from kestrun_py.services import ServiceRegistry
 from kestrun_py.sessions import SessionOptions
 from kestrun_py.sessions.options import session_cookie
-from kestrun_py.workers import current_worker
+from kestrun_py.worker import current_worker
 
 __all__ = ["KestrunHost"]
 

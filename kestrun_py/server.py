@@ -21,7 +21,7 @@ from kestrun_py.certificates import ssl_context
 from kestrun_py.endpoints import Endpoint
 from kestrun_py.errors import InvalidOperationError, ServerStartError
 from kestrun_py.logging import Logger
-from kestrun_py.workers import current_worker
+from kestrun_py.worker import current_worker
 
 __all__ = ["Server"]
 

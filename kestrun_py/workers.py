@@ -1,4 +1,4 @@
-"""Several processes on one port: the supervisor that keeps them, and what a process knows of being one.
+"""Several processes on one port: the supervisor that keeps them.
 
 The supervisor starts the first worker alone and the others when it listens, so a script that cannot start
 says so once. Workers share a port through ``SO_REUSEPORT``; one that dies is started again, a little later
@@ -9,93 +9,25 @@ together.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import functools
 import json
 import os
 import signal
 import socket
 import tempfile
-import threading
 import time
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Awaitable, Sequence
+from dataclasses import asdict
 from typing import Final
 
 from kestrun_py.logging import Logger, default_logger
+from kestrun_py.worker import READY, VARIABLE, Worker
 
-__all__ = ["Worker", "WorkerSupervisor", "current_worker", "shared_between_workers"]
-
-_VARIABLE: Final = "KESTRUN_WORKER"
-_READY: Final = b"+"
+__all__ = ["WorkerSupervisor"]
 
 _FIRST_PAUSE: Final = 0.1
 _LAST_PAUSE: Final = 5.0
 _STEADY: Final = 10.0  # a worker that lived for so many seconds starts again after the first pause
-
-
-@dataclass(frozen=True, slots=True)
-class Worker:
-    """What a worker process was told by its supervisor.
-
-    Attributes:
-        number: Its number, from 1.
-        count: How many workers there are.
-        supervisor: The supervisor's process id.
-        channel: The descriptor of a socket to the supervisor, which hears on it that the worker listens.
-        folder: A private folder of this group of workers.
-    """
-
-    number: int
-    count: int
-    supervisor: int
-    channel: int
-    folder: str
-
-    def listening(self) -> None:
-        """Tells the supervisor that this worker accepts connections."""
-        os.write(self.channel, _READY)
-
-    def stop_with_supervisor(self) -> None:
-        """Sees to it that this process gets a SIGTERM when its supervisor has died."""
-        threading.Thread(target=self._await_end, name="supervisor-watch", daemon=True).start()
-
-    def _await_end(self) -> None:
-        if not os.read(self.channel, 1):
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    def share(self, name: str, make: Callable[[], bytes]) -> bytes:
-        """Returns what `make` returned in the first worker of this group that asked for `name`."""
-        path = Path(self.folder, name)
-        if not path.exists():
-            draft = Path(self.folder, f"{name}.{os.getpid()}")
-            draft.write_bytes(make())
-            with contextlib.suppress(FileExistsError):
-                path.hardlink_to(draft)  # unlike a rename, never over what another worker has already read
-            draft.unlink()
-        return path.read_bytes()
-
-
-@functools.cache
-def current_worker() -> Worker | None:
-    """Returns what this process was told as a worker, or None if it is not one.
-
-    A process that a worker starts inherits the variable, but not the part: its parent is not the supervisor.
-    """
-    text = os.environ.get(_VARIABLE)
-    worker = Worker(**json.loads(text)) if text else None
-    if worker is None or worker.supervisor != os.getppid():
-        return None
-    os.set_inheritable(worker.channel, False)
-    return worker
-
-
-def shared_between_workers(name: str, make: Callable[[], bytes]) -> bytes:
-    """Returns `make()`, made once for all workers of a group (a development certificate, for instance)."""
-    worker = current_worker()
-    return make() if worker is None else worker.share(name, make)
 
 
 class WorkerSupervisor:
@@ -171,7 +103,7 @@ class WorkerSupervisor:
             worker = Worker(number, self._count, os.getpid(), theirs.fileno(), self._folder)
             process = await asyncio.create_subprocess_exec(
                 *self._command,
-                env={**os.environ, _VARIABLE: json.dumps(asdict(worker))},
+                env={**os.environ, VARIABLE: json.dumps(asdict(worker))},
                 pass_fds=[theirs.fileno()],
                 stdin=DEVNULL,
                 start_new_session=True,
@@ -187,7 +119,7 @@ class WorkerSupervisor:
             return await ended
 
     async def _hear(self, channel: socket.socket, worker: Worker, pid: int, listens: asyncio.Event) -> None:
-        if await asyncio.get_running_loop().sock_recv(channel, 1) == _READY:
+        if await asyncio.get_running_loop().sock_recv(channel, 1) == READY:
             self._logger.information("Worker {Number} of {Count} is process {Pid}", worker.number, worker.count, pid)
             listens.set()
 

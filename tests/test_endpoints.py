@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kestrun_py import workers
+from kestrun_py import worker as worker_module
 from kestrun_py.certificates import Certificate, development_certificate
 from kestrun_py.endpoints import Endpoint, HttpProtocols, resolve_endpoints, unix_endpoint
 from kestrun_py.errors import ArgumentError, ServerStartError
@@ -120,8 +120,8 @@ class TestPlaces:
     def test_workers_share_a_free_port(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("kestrun_py._addresses._free_ports", iter([0, 0, 1]))
         channel = os.open(os.devnull, os.O_RDWR)
-        worker = workers.Worker(1, 2, os.getppid(), channel, str(tmp_path))
-        monkeypatch.setattr(workers, "current_worker", lambda: worker)
+        worker = worker_module.Worker(1, 2, os.getppid(), channel, str(tmp_path))
+        monkeypatch.setattr(worker_module, "current_worker", lambda: worker)
         try:
             ports = [resolve_endpoints(port=0, environ={})[0].port for _ in range(3)]
         finally:
@@ -283,8 +283,8 @@ class TestCertificates:
 
     def test_workers_share_the_development_certificate(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         channel = os.open(os.devnull, os.O_RDWR)
-        worker = workers.Worker(1, 2, os.getppid(), channel, str(tmp_path))
-        monkeypatch.setattr(workers, "current_worker", lambda: worker)
+        worker = worker_module.Worker(1, 2, os.getppid(), channel, str(tmp_path))
+        monkeypatch.setattr(worker_module, "current_worker", lambda: worker)
         try:
             first, second = (resolve_endpoints(self_signed_cert=True, environ={})[0] for _ in range(2))
         finally:

@@ -138,25 +138,25 @@ def imports_of(module: str) -> set[str]:
 
 IMPORTS = {module: imports_of(module) for module in MODULES}
 
-# Each layer, by the modules it is made of, may import what stands below it, and itself.
-LAYERS = [
-    r"cmdlets",
-    r"kestrun_py\.cli",
-    r"kestrun_py$|kestrun_py\.host_registry",
-    r"kestrun_py\.host$",
-    r"kestrun_py\.host_(endpoints|routes|services)$",
-    r"kestrun_py\.(application|server)$",
-    r"kestrun_py\.(pipeline|routing|scripts|runspaces|_threads)$",
-    r"kestrun_py\.context$",
-    r"kestrun_py\.(request|response)$",
-    r"kestrun_py\.sessions",
-    r"kestrun_py\.(caching|data_protection)",
-    r"kestrun_py\.",
+# The rows of the table in docs/architecture.md: each part may import what stands in its row or below.
+ROWS = [
+    re.findall(r"`([\w/.]+)`", parts)
+    for parts in re.findall(r"^\| (`[^|]+) \|", (ROOT / "docs/architecture.md").read_text("utf-8"), re.MULTILINE)
 ]
 
 
-def layer_of(module: str) -> int:
-    return next(index for index, pattern in enumerate(LAYERS) if re.match(pattern, module))
+def part_of(module: str) -> str:
+    """What the table calls a module: its own file, or the folder of its package."""
+    parts = module.split(".")[1:]
+    if not parts:
+        return "__init__.py"
+    return f"{parts[0]}/" if ROOT.joinpath("kestrun_py", parts[0]).is_dir() else f"{parts[0]}.py"
+
+
+def row_of(module: str) -> int:
+    if not module.startswith("kestrun_py"):
+        return -1
+    return next(index for index, row in enumerate(ROWS) if part_of(module) in row)
 
 
 class TestImports:
@@ -169,8 +169,12 @@ class TestImports:
 
     @pytest.mark.parametrize("module", MODULES)
     def test_imports_run_one_way(self, module: str) -> None:
-        upwards = {name for name in IMPORTS[module] if layer_of(name) < layer_of(module)}
+        upwards = {name for name in IMPORTS[module] if row_of(name) < row_of(module)}
         assert upwards == set()
+
+    def test_each_module_stands_in_one_row(self) -> None:
+        named = [part for row in ROWS for part in row]
+        assert sorted(named) == sorted({part_of(name) for name in MODULES if name.startswith("kestrun_py")})
 
     @pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith("kestrun_py.cli")])
     def test_nobody_needs_the_command_line(self, module: str) -> None:

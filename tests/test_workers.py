@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from sample_process import environment, until
 
-from kestrun_py import workers
+from kestrun_py import worker
 
 WORKER = """
 import os, pathlib, signal, sys, threading
-from kestrun_py.workers import current_worker, shared_between_workers
+from kestrun_py.worker import current_worker, shared_between_workers
 
 worker = current_worker()
 folder = pathlib.Path(sys.argv[1])
@@ -177,6 +177,6 @@ def test_workers_share_what_the_first_one_made(start: Callable[[int, str], Group
 def test_a_process_of_its_own_is_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     told = {"number": 1, "count": 2, "supervisor": os.getppid() + 1, "channel": 99, "folder": "/nonexistent"}
     monkeypatch.setenv("KESTRUN_WORKER", json.dumps(told))
-    workers.current_worker.cache_clear()
-    assert workers.current_worker() is None
-    assert workers.shared_between_workers("secret", lambda: b"own") == b"own"
+    worker.current_worker.cache_clear()
+    assert worker.current_worker() is None
+    assert worker.shared_between_workers("secret", lambda: b"own") == b"own"

@@ -1,0 +1,84 @@
+"""What a process knows of being one of several workers on one port."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+__all__ = ["READY", "VARIABLE", "Worker", "current_worker", "shared_between_workers"]
+
+VARIABLE: Final = "KESTRUN_WORKER"
+"""The environment variable in which a worker finds what its supervisor tells it."""
+
+READY: Final = b"+"
+"""What a supervisor hears from a worker that listens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What a worker process was told by its supervisor.
+
+    Attributes:
+        number: Its number, from 1.
+        count: How many workers there are.
+        supervisor: The supervisor's process id.
+        channel: The descriptor of a socket to the supervisor, which hears on it that the worker listens.
+        folder: A private folder of this group of workers.
+    """
+
+    number: int
+    count: int
+    supervisor: int
+    channel: int
+    folder: str
+
+    def listening(self) -> None:
+        """Tells the supervisor that this worker accepts connections."""
+        os.write(self.channel, READY)
+
+    def stop_with_supervisor(self) -> None:
+        """Sees to it that this process gets a SIGTERM when its supervisor has died."""
+        threading.Thread(target=self._await_end, name="supervisor-watch", daemon=True).start()
+
+    def _await_end(self) -> None:
+        if not os.read(self.channel, 1):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def share(self, name: str, make: Callable[[], bytes]) -> bytes:
+        """Returns what `make` returned in the first worker of this group that asked for `name`."""
+        path = Path(self.folder, name)
+        if not path.exists():
+            draft = Path(self.folder, f"{name}.{os.getpid()}")
+            draft.write_bytes(make())
+            with contextlib.suppress(FileExistsError):
+                path.hardlink_to(draft)  # unlike a rename, never over what another worker has already read
+            draft.unlink()
+        return path.read_bytes()
+
+
+@functools.cache
+def current_worker() -> Worker | None:
+    """Returns what this process was told as a worker, or None if it is not one.
+
+    A process that a worker starts inherits the variable, but not the part: its parent is not the supervisor.
+    """
+    text = os.environ.get(VARIABLE)
+    worker = Worker(**json.loads(text)) if text else None
+    if worker is None or worker.supervisor != os.getppid():
+        return None
+    os.set_inheritable(worker.channel, False)
+    return worker
+
+
+def shared_between_workers(name: str, make: Callable[[], bytes]) -> bytes:
+    """Returns `make()`, made once for all workers of a group (a development certificate, for instance)."""
+    worker = current_worker()
+    return make() if worker is None else worker.share(name, make)
