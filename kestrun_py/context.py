@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import types
 from collections.abc import Awaitable
 from contextvars import ContextVar
@@ -93,7 +94,10 @@ def current_context(caller: str = "current_context") -> KestrunContext:
     """
     context = _current.get()
     if context is None:
-        raise ContextError(f"{caller} must be called inside a route script, where a request is being handled.")
+        text = f"{caller} must be called inside a route script, where a request is being handled."
+        if threading.current_thread() is not threading.main_thread():
+            text += " A thread of an executor takes the request along with contextvars.copy_context().run."
+        raise ContextError(text)
     if context.ended:
         raise ContextError(f"{caller} was called for a request that has been answered already.")
     return context

@@ -138,11 +138,13 @@ class TestTasksAndThreads:
 
             def script(context: KestrunContext) -> None:
                 error = pool.submit(outcome, current_context).result()
-                context.response.write_text(type(error).__name__)
+                context.response.write_text(f"{type(error).__name__}: {error}")
 
             client = await aiohttp_client(KestrunHost("test").add_map_route("/", "Get", script).create_app())
             for _ in range(2):
-                assert await (await client.get("/")).text() == "ContextError"
+                text = await (await client.get("/")).text()
+                assert text.startswith("ContextError: current_context must be called inside a route script")
+                assert text.endswith("takes the request along with contextvars.copy_context().run.")
 
     def test_a_thread_started_elsewhere_is_an_ordinary_thread(self) -> None:
         found: list[Any] = []

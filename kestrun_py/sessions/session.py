@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 import orjson
 from multidict import CIMultiDictProxy
 
+import kestrun_py.sessions.blob as blob
 from kestrun_py._bridge import can_wait, runs_on_loop, wait
 from kestrun_py.caching import Lease
 from kestrun_py.errors import (
@@ -27,7 +28,6 @@ from kestrun_py.errors import (
     SessionTooLargeError,
     SessionUnavailableError,
 )
-from kestrun_py.sessions import blob
 from kestrun_py.sessions.outcome import Origin
 
 __all__ = ["Session", "SessionSource", "SessionState"]

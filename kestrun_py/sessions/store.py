@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy
 
+import kestrun_py.sessions.blob as blob
 from kestrun_py.caching import Busy, DistributedCache, Expiration, Lease
 from kestrun_py.cookies import read_cookie
 from kestrun_py.data_protection import CookieProtector
@@ -29,7 +30,6 @@ from kestrun_py.errors import (
     SessionUnavailableError,
 )
 from kestrun_py.logging import Logger, LogLevel
-from kestrun_py.sessions import blob
 from kestrun_py.sessions.leases import LeaseKeeper
 from kestrun_py.sessions.locks import FairLocks
 from kestrun_py.sessions.options import CacheFailurePolicy, SessionLock, SessionOptions
