@@ -121,13 +121,13 @@ class Server:
         # Only SO_REUSEPORT siblings of this very server may share its port.
         worker = current_worker()
         runner = HttpRunner(make_app(), handle_signals=False, shutdown_timeout=_SHUTDOWN_TIMEOUT)
+        self._handle_signals(self._stopping.set)  # before anybody can tell that it serves
         try:
             await runner.setup()
             for endpoint in self._endpoints:
                 # A Unix socket cannot be shared: the first worker serves it.
                 if endpoint.unix_path is None or worker is None or worker.number == 1:
                     await self._bind(runner, endpoint, reuse_port=worker is not None)
-            self._handle_signals(self._stopping.set)
             self.start_time, self.stop_time = datetime.now(UTC), None
             self._logger.information(
                 "Kestrun server '{Name}' listens on {Urls}", self._name, ", ".join(map(str, self._endpoints))
