@@ -25,7 +25,7 @@ _SHORT_WAIT: Final = 0.01  # seconds that a script may wait before it lends its 
 _MOST_LENT: Final = 256  # scripts that lend their place at a time, each of which keeps a thread
 _BRIEF: Final = 0.0002  # seconds; scripts that take less on average share a thread
 _LONGEST: Final = 0.001  # seconds that one script counts for in the average
-_PATIENCE: Final = 0.002  # seconds after which a script in line gets another thread if none has ended meanwhile
+_PATIENCE: Final = 0.002  # seconds after which it is looked whether a script holds up others
 
 
 class _Runspace(threading.Thread):
@@ -43,8 +43,9 @@ class RunspacePool:
     the next in line, and takes it back before it goes on. So nothing that is waited for can bring every ``def`` route
     to a halt.
 
-    Scripts that are over in no time share one thread, as long as none of them holds up the others: waking a second
-    thread costs more than they do.
+    What costs is to switch between threads. So the scripts of one turn of the event loop are handed over together;
+    scripts that are over in no time share one thread, as long as none of them holds up the others; and the loop is told
+    of them together.
 
     It belongs to one event loop. The standard library's executor would do, at a multiple of the cost per script: it
     wakes a thread for each, and the loop through two futures and a condition variable.
@@ -65,11 +66,13 @@ class RunspacePool:
         # How long scripts take, and how many have ended.
         self._average = 0.0
         self._count = 0
-        self._seen = 0
-        self._watch: asyncio.TimerHandle | None = None
         # Ended scripts that the loop has not heard of, and whether it was told to listen.
         self._ended: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
         self._told = False
+        # Of the event loop alone: whether it is about to start scripts, and what it has seen when it looked last.
+        self._starting = False
+        self._seen = 0
+        self._watch: asyncio.TimerHandle | None = None
 
     def resize(self, max_runspaces: int | None = None, min_runspaces: int | None = None) -> None:
         """Sets the bounds, before the pool starts.
@@ -113,24 +116,20 @@ class RunspacePool:
         loop = self._loop
         assert loop is not None, "RunspacePool.start comes first"
         done: asyncio.Future[Any] = loop.create_future()
-        job = (done, contextvars.copy_context(), script)
-        with self._lock:
-            shares = self._average < _BRIEF and self._places < self._max_runspaces
-            if shares or not self._hand_over(job):
-                self._line.append(job)
-                if self._places and self._watch is None:
-                    self._seen = self._count
-                    self._watch = loop.call_later(_PATIENCE, self._look_after)
+        self._line.append((done, contextvars.copy_context(), script))
+        if not self._starting:
+            self._starting = True
+            loop.call_soon(self._start_scripts)
         return await done
 
     # Places and threads; the caller holds the lock
 
-    def _hand_over(self, job: _Job) -> bool:
-        """Gives a script a place and a thread, if there is one."""
-        if not self._places or (thread := self._free_thread()) is None:
+    def _hand_over(self) -> bool:
+        """Gives the next in line a place and a thread, if there is one."""
+        if not self._line or not self._places or self._closed or (thread := self._free_thread()) is None:
             return False
         self._places -= 1
-        thread.jobs.put(job)
+        thread.jobs.put(self._line.popleft())
         return True
 
     def _pass_on(self) -> None:
@@ -139,8 +138,7 @@ class RunspacePool:
             self._returning.popleft().release()
             return
         self._places += 1
-        if self._line and not self._closed and self._hand_over(self._line[0]):
-            self._line.popleft()
+        self._hand_over()
 
     def _free_thread(self) -> _Runspace | None:
         if self._idle:
@@ -158,16 +156,30 @@ class RunspacePool:
 
     # On the event loop
 
-    def _look_after(self) -> None:
-        """Sees to it that a script that takes its time does not hold up those in line."""
-        self._watch = None
+    def _start_scripts(self) -> None:
+        """Hands over what is in line; brief scripts wait for the thread that runs already."""
+        self._starting = False
         with self._lock:
-            if self._count == self._seen and self._line and not self._closed and self._hand_over(self._line[0]):
-                self._line.popleft()
-            self._seen = self._count
-            if self._line and self._places and not self._closed:
-                assert self._loop is not None
-                self._watch = self._loop.call_later(_PATIENCE, self._look_after)
+            while (self._average >= _BRIEF or self._places == self._max_runspaces) and self._hand_over():
+                pass
+        if self._watch is None:
+            self._look_again()
+
+    def _look_again(self) -> None:
+        assert self._loop is not None
+        self._seen = self._count
+        self._watch = self._loop.call_later(_PATIENCE, self._look_after)
+
+    def _look_after(self) -> None:
+        """Sees to it that a script that takes its time holds up neither those in line nor those that have ended."""
+        self._watch = None
+        self._deliver()
+        if not self._line or self._closed:
+            return
+        if self._count == self._seen:
+            with self._lock:
+                self._hand_over()
+        self._look_again()
 
     def _deliver(self) -> None:
         """Tells those who wait for scripts how they ended."""
@@ -192,6 +204,8 @@ class RunspacePool:
                 while job is not None:
                     self._run(job)
                     job = self._next(thread)
+                    if job is None or self._average >= _BRIEF:
+                        self._tell()
                 if self._closed or thread not in self._threads:
                     return
 
@@ -208,6 +222,8 @@ class RunspacePool:
         self._average += (min(time.perf_counter() - began, _LONGEST) - self._average) / 8
         self._count += 1
         self._ended.append((done, result, error))
+
+    def _tell(self) -> None:
         if not self._told:
             self._told = True
             assert self._loop is not None
