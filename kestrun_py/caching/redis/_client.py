@@ -47,7 +47,8 @@ class RedisClient:
         self._connector = Connector(options)
         self._entry = Node(options.where, self._open_entry, logger)
         self._entry_at: Endpoint | None = None
-        self._cluster: SlotMap | None = None
+        self._slots = SlotMap(self._connector, logger)
+        self._cluster: SlotMap | None = None  # the slots, once a server has said that there are any
 
     @property
     def kind(self) -> str:
@@ -62,8 +63,7 @@ class RedisClient:
 
     async def close(self) -> None:
         await self._entry.close()
-        if self._cluster is not None:
-            await self._cluster.close()
+        await self._slots.close()
 
     # Commands
 
@@ -163,8 +163,8 @@ class RedisClient:
 
     async def _move(self, moved: MovedError, wire: Wire, deadline: float) -> None:
         if self._cluster is None:
-            await self._join_cluster(deadline)
-        assert self._cluster is not None
+            await self._slots.discover(deadline)
+            self._cluster = self._slots
         self._cluster.move(moved.slot_id, (moved.host or wire.host, moved.port))
 
     async def _ask(self, asked: AskError, wire: Wire, command: bytes, deadline: float) -> Reply:
@@ -187,44 +187,32 @@ class RedisClient:
         raise CacheUnavailableError(f"Redis at {wire.where} refuses to serve: {_text(error)}")
 
     async def _open_entry(self, on_lost: Callable[[str], None]) -> Wire:
-        """Connects to the first endpoint that is a primary, or part of a cluster."""
-        deadline = asyncio.get_running_loop().time() + self.options.connect_timeout / 1000
-        endpoints = self._connector.endpoints()
+        """Connects to the first endpoint that is a primary, or part of a cluster; to the one it was last, if it can."""
         if self.options.service_name is not None:
-            endpoints = (await self._connector.find_primary(),)
+            return await self._open_primary(await self._connector.find_primary(), on_lost)
         problems: list[str] = []
-        for endpoint in endpoints:
+        for endpoint in sorted(self._connector.endpoints(), key=lambda endpoint: endpoint != self._entry_at):
             try:
-                wire = await self._connector.open(endpoint, on_lost=on_lost)
+                return await self._open_primary(endpoint, on_lost)
             except CacheUnavailableError as error:
                 problems.append(str(error))
-                continue
-            try:
-                info = await _identify(wire, deadline)
-                if info.get("cluster_enabled") == "1":
-                    await self._join_cluster(deadline)
-                elif info.get("role", "master") != "master":
-                    raise CacheUnavailableError(f"Redis at {wire.where} is a read-only replica.")
-            except CacheUnavailableError as error:
-                await wire.close()
-                problems.append(str(error))
-                continue
-            except BaseException:
-                await wire.close()
-                raise
-            self._entry_at = endpoint
-            return wire
         raise CacheUnavailableError(" ".join(problems))
 
-    async def _join_cluster(self, deadline: float) -> None:
-        cluster = self._cluster or SlotMap(self._connector, self._logger)
+    async def _open_primary(self, endpoint: Endpoint | None, on_lost: Callable[[str], None]) -> Wire:
+        wire = await self._connector.open(endpoint, on_lost=on_lost)
         try:
-            await cluster.discover(deadline)
+            # A step of its own, which takes as long as one of those before it may.
+            info = await _identify(wire, asyncio.get_running_loop().time() + self.options.connect_timeout / 1000)
+            if info.get("cluster_enabled") == "1":
+                await self._slots.discover(first=endpoint)
+                self._cluster = self._slots
+            elif info.get("role", "master") != "master":
+                raise CacheUnavailableError(f"Redis at {wire.where} is a read-only replica.")
         except BaseException:
-            if self._cluster is None:
-                await cluster.close()
+            await wire.close()
             raise
-        self._cluster = cluster
+        self._entry_at = endpoint
+        return wire
 
 
 async def _identify(wire: Wire, deadline: float) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Final
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
@@ -55,11 +56,12 @@ class SlotMap:
         self._slots[slot] = self.node_at(endpoint)
         self.discover_soon()
 
-    async def discover(self, deadline: float | None = None) -> None:
+    async def discover(self, deadline: float | None = None, *, first: Endpoint | None = None) -> None:
         """Asks the cluster who serves what.
 
         Args:
             deadline: The loop's time to wait until.
+            first: A node that is known to answer.
 
         Raises:
             CacheUnavailableError: No node answers.
@@ -68,14 +70,14 @@ class SlotMap:
             raise CacheUnavailableError("The Redis cache is closed.")
         try:
             async with asyncio.timeout_at(deadline):
-                await asyncio.shield(self.discover_soon())
+                await asyncio.shield(self.discover_soon(first))
         except TimeoutError:
             raise CacheTimeoutError("The Redis cluster did not say in time which node serves what.") from None
 
-    def discover_soon(self) -> asyncio.Task[None]:
+    def discover_soon(self, first: Endpoint | None = None) -> asyncio.Task[None]:
         """Joins the discovery that is under way, or begins one."""
         if self._discovery is None:
-            self._discovery = asyncio.get_running_loop().create_task(self._discover())
+            self._discovery = asyncio.get_running_loop().create_task(self._discover(first))
             self._discovery.add_done_callback(lambda task: task.cancelled() or task.exception())
         return self._discovery
 
@@ -87,16 +89,22 @@ class SlotMap:
         for node in self._nodes.values():
             await node.close()
 
-    async def _discover(self) -> None:
+    async def _discover(self, first: Endpoint | None) -> None:
         loop = asyncio.get_running_loop()
         try:
             await asyncio.sleep(self._discovered + _PAUSE - loop.time())
-            found = await self._connector.find_slots(self._nodes)
+            found = await self._connector.find_slots(self._candidates(first))
             nodes: dict[Endpoint | None, Node] = {at: self.node_at(at) for at in set(found.values())}
             self._slots = [nodes.get(found.get(slot)) for slot in range(REDIS_CLUSTER_HASH_SLOTS)]
         finally:
             self._discovered = loop.time()
             self._discovery = None
         for endpoint in self._nodes.keys() - nodes.keys():
-            if self._nodes[endpoint].wire is None:  # it has left the cluster, or is down
+            if not self._nodes[endpoint].wanted:  # it has left the cluster, or is down
                 await self._nodes.pop(endpoint).close()
+
+    def _candidates(self, first: Endpoint | None) -> Iterable[Endpoint]:
+        """The nodes to ask for the slots: those first that are likely to answer at once."""
+        connected = sorted(self._nodes, key=lambda at: self._nodes[at].wire is None)
+        configured = [at for at in self._connector.endpoints() if at is not None]
+        return dict.fromkeys([*([] if first is None else [first]), *connected, *configured])

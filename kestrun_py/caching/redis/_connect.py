@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable, Iterable, Mapping
@@ -16,8 +17,8 @@ from redis.asyncio.connection import (
     SSLConnection,
     UnixDomainSocketConnection,
 )
-from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
-from redis.exceptions import RedisError
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS
+from redis.exceptions import AuthenticationError, RedisClusterException, RedisError, ResponseError
 
 from kestrun_py.caching.redis._wire import Reply, Wire
 from kestrun_py.caching.redis.options import Endpoint, RedisOptions, address
@@ -97,58 +98,109 @@ class Connector:
             raise
 
     async def find_primary(self) -> Endpoint:
-        """Asks the Sentinels where the primary is.
+        """Asks the Sentinels where the primary is: all at once, so that a silent one holds nobody up.
 
         Raises:
             CacheUnavailableError: No Sentinel answers, or none knows a primary of that name that is up.
         """
-        login = {"username", "password"}
-        anonymous = {name: value for name, value in self._settings.items() if name not in login}
+        answers = [asyncio.create_task(self._ask_sentinel(sentinel)) for sentinel in self._options.endpoints]
+        problems: list[str] = []
         try:
-            return await self._ask_sentinels(self._settings)
-        except MasterNotFoundError as error:
-            # Sentinels may have no password though the servers have one; they refuse a login then.
-            if anonymous == self._settings:
-                raise unavailable(self._options.where, error) from error
-        try:
-            return await self._ask_sentinels(anonymous)
-        except RedisError as error:
-            raise unavailable(self._options.where, error) from error
-
-    async def _ask_sentinels(self, settings: dict[str, Any]) -> Endpoint:
-        sentinel = Sentinel([])  # type: ignore[no-untyped-call]
-        for host, port in self._options.endpoints:
-            pool = ConnectionPool(connection_class=self._class, host=host, port=port, **settings)
-            sentinel.sentinels.append(Redis(connection_pool=pool))
-        try:
-            host, port = await sentinel.discover_master(str(self._options.service_name))
-            return str(host), int(port)
+            for answer in asyncio.as_completed(answers):
+                try:
+                    return await answer
+                except CacheUnavailableError as error:
+                    problems.append(str(error))
         finally:
-            for client in sentinel.sentinels:
-                with contextlib.suppress(RedisError, OSError):
-                    await client.aclose(close_connection_pool=True)
+            for task in answers:
+                task.cancel()
+            await asyncio.gather(*answers, return_exceptions=True)
+        raise CacheUnavailableError(" ".join(problems))
 
-    async def find_slots(self, known: Iterable[Endpoint]) -> dict[int, Endpoint]:
-        """Asks a cluster which of its primaries serves which slot.
+    async def _ask_sentinel(self, sentinel: Endpoint) -> Endpoint:
+        where, name = address(sentinel), str(self._options.service_name)
+        try:
+            primary = (await self._primaries(sentinel)).get(name)
+        except ResponseError as error:
+            raise CacheUnavailableError(
+                f"Redis at {where} does not answer as a Sentinel, which serviceName asks for: {error}"
+            ) from error
+        except (RedisError, OSError) as error:
+            raise CacheUnavailableError(f"The Sentinel at {where} cannot be asked: {error}") from error
+        if primary is None:
+            raise CacheUnavailableError(f"The Sentinel at {where} knows no primary '{name}'.")
+        if not primary["is_master"] or primary["is_sdown"] or primary["is_odown"]:
+            raise CacheUnavailableError(f"The Sentinel at {where} says that the primary '{name}' is down.")
+        return str(primary["ip"]), int(primary["port"])
+
+    async def _primaries(self, sentinel: Endpoint) -> dict[str, Any]:
+        """What a Sentinel knows about each primary, by name."""
+        try:
+            return await self._masters(sentinel, self._settings)
+        except AuthenticationError as refusal:
+            # A Sentinel may have no password though the servers have one; it refuses a login then.
+            try:
+                return await self._masters(sentinel, {**self._settings, "username": None, "password": None})
+            except AuthenticationError:
+                raise refusal from None
+
+    async def _masters(self, sentinel: Endpoint, settings: dict[str, Any]) -> dict[str, Any]:
+        host, port = sentinel
+        client = Redis(connection_pool=ConnectionPool(connection_class=self._class, host=host, port=port, **settings))
+        try:
+            masters: Any = await client.sentinel_masters()
+            return dict(masters)
+        finally:
+            with contextlib.suppress(RedisError, OSError):
+                await client.aclose(close_connection_pool=True)
+
+    async def find_slots(self, nodes: Iterable[Endpoint]) -> dict[int, Endpoint]:
+        """Asks nodes of a cluster which of its primaries serves which slot.
 
         Args:
-            known: Nodes to ask, besides the configured ones.
+            nodes: The nodes to ask, one after the other until every slot is known.
 
         Raises:
             CacheUnavailableError: No node answers.
         """
+        found: dict[int, Endpoint] = {}
+        problems: list[str] = []
+        for node in nodes:
+            try:
+                slots = await self._ask_node(node)
+            except CacheUnavailableError as error:
+                problems.append(str(error))
+                continue
+            found = slots | found
+            if len(found) == REDIS_CLUSTER_HASH_SLOTS:
+                break
+        if not found:
+            raise CacheUnavailableError(" ".join(problems))
+        return found
+
+    async def _ask_node(self, node: Endpoint) -> dict[int, Endpoint]:
         settings = {**self._settings, "connection_class": self._class}
-        nodes = dict.fromkeys([*self._options.endpoints, *known])
-        manager = NodesManager([ClusterNode(host, port, **settings) for host, port in nodes], False, settings)
+        manager = NodesManager([ClusterNode(*node, **settings)], False, settings)
         try:
             await manager.initialize()
             return {slot: (str(nodes[0].host), int(nodes[0].port)) for slot, nodes in manager.slots_cache.items()}
-        except (RedisError, OSError, LookupError) as error:
-            raise unavailable(self._options.where, error) from error
+        except LookupError:
+            raise CacheUnavailableError(f"Redis at {address(node)} knows of no node that serves a slot.") from None
+        except (RedisClusterException, RedisError, OSError) as error:
+            raise CacheUnavailableError(
+                f"Redis at {address(node)} does not tell the nodes of its cluster: {_cause(error)}"
+            ) from error
         finally:
             for cache in ("nodes_cache", "startup_nodes"):
                 with contextlib.suppress(RedisError, OSError):
                     await manager.aclose(cache)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What a cluster's error of redis-py was made of: its own text tells less, and sometimes something else."""
+    while isinstance(error, RedisClusterException) and (inner := error.__cause__ or error.__context__):
+        error = inner
+    return error
 
 
 def _connection_class(options: RedisOptions) -> type[AbstractConnection]:

@@ -43,8 +43,14 @@ class Node:
         self._begun = 0.0
         self._ended = -_PAUSE
         self._keeper: asyncio.Task[None] | None = None
+        self._waiting = 0
         self._complained = False
         self._closed = False
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it is connected, or somebody waits until it is."""
+        return self.wire is not None or self._waiting > 0
 
     async def connected(self, deadline: float) -> Wire:
         """Returns the connection, made first if need be.
@@ -60,18 +66,22 @@ class Node:
             CacheTimeoutError: The attempt takes too long.
         """
         arrived = asyncio.get_running_loop().time()
-        while self.wire is None:
-            if self._closed:
-                raise CacheUnavailableError("The Redis cache is closed.")
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await self._connect()
-            except TimeoutError:
-                raise CacheTimeoutError(f"Redis at {self._name} could not be reached in time.") from None
-            except CacheUnavailableError:
-                if self._begun >= arrived:
-                    raise
-        return self.wire
+        self._waiting += 1
+        try:
+            while self.wire is None:
+                if self._closed:
+                    raise CacheUnavailableError("The Redis cache is closed.")
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        await self._connect()
+                except TimeoutError:
+                    raise CacheTimeoutError(f"Redis at {self._name} could not be reached in time.") from None
+                except CacheUnavailableError:
+                    if self._begun >= arrived:
+                        raise
+            return self.wire
+        finally:
+            self._waiting -= 1
 
     def connect_soon(self) -> None:
         """Starts connecting in the background."""
