@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -31,27 +32,23 @@ _TEXT_OPTIONS: Final = {
 }
 _ATTRIBUTES: Final = {name.lower(): attribute for name, attribute in _TEXT_OPTIONS.items()}
 
-# Options of StackExchange.Redis that change nothing about what is stored or how safely it travels.
-_IGNORED: Final = frozenset(
-    {
-        "allowadmin",
-        "asynctimeout",
-        "channelprefix",
-        "configchannel",
-        "configcheckseconds",
-        "connectretry",
-        "highintegrity",
-        "keepalive",
-        "preserveasyncorder",
-        "protocol",
-        "resolvedns",
-        "responsetimeout",
-        "setclientlibrary",
-        "tiebreaker",
-        "version",
-        "writebuffer",
-    }
-)
+
+def _any_text(name: str, value: str) -> str:
+    return value
+
+
+def _integer(name: str, value: str) -> int:
+    return to_number(name, value.removeprefix("-"))
+
+
+# Options of StackExchange.Redis that change nothing about what is stored or how safely it travels, with their checks.
+_IGNORED: Final[dict[str, Callable[[str, str], object]]] = {
+    **dict.fromkeys(("allowadmin", "highintegrity", "resolvedns", "setlib", "tcpkeepalive"), to_boolean),
+    **dict.fromkeys(("asynctimeout", "configcheckseconds", "connectretry", "keepalive"), _integer),
+    **dict.fromkeys(("channelprefix", "configchannel", "protocol", "tiebreaker", "version"), _any_text),
+    # StackExchange.Redis itself has forgotten what these meant.
+    **dict.fromkeys(("highprioritythreads", "preserveasyncorder", "responsetimeout", "writebuffer"), _any_text),
+}
 
 
 def parse_options(configuration: object) -> RedisOptions:
@@ -113,6 +110,7 @@ def _parse_text(text: str) -> RedisOptions:
 def _text_option(name: str, value: str) -> dict[str, Any]:
     keyword = name.lower()
     if keyword in _IGNORED:
+        _IGNORED[keyword](name, value)
         return {}
     if keyword in _ATTRIBUTES:
         return {_ATTRIBUTES[keyword]: value}
@@ -154,11 +152,19 @@ def _parse_url(url: str) -> RedisOptions:
         raise ArgumentError("A Redis URL begins with redis://, rediss:// or unix://.")
     if "@" in parts.path or parts.fragment:
         raise ArgumentError(f"The Redis URL is malformed. {_ESCAPE}")
+    place = parts.netloc.rpartition("@")[2] + parts.path
+    if "," in place + parts.query or "=" in place:  # a list of options, with a password in it perhaps
+        raise ArgumentError(
+            "A Redis URL names one server, and its options follow a '?', separated by '&'. For options separated by "
+            f"commas leave out {parts.scheme}://; a comma that is meant is written as %2C."
+        )
     options: dict[str, Any] = {"user": _unquoted(parts.username), "password": _unquoted(parts.password)}
     if parts.scheme == "unix":
+        if host or port is not None:
+            raise ArgumentError("A Unix socket's URL has three slashes before its path: unix:///run/redis/redis.sock.")
         options |= {"unix_socket": unquote(parts.path)}
     else:
-        options["endpoints"] = [(unquote(host or "localhost"), port or 6379)]
+        options["endpoints"] = [(unquote(host or "localhost"), 6379 if port is None else port)]
         options["ssl"] = parts.scheme == "rediss"
         if parts.path.strip("/"):
             options["default_database"] = to_number("database", unquote(parts.path.strip("/")))
@@ -177,9 +183,12 @@ def _unquoted(text: str | None) -> str | None:
 def _milliseconds(attribute: str) -> Callable[[str, str], dict[str, Any]]:
     def convert(name: str, value: str) -> dict[str, Any]:
         try:
-            return {attribute: max(1, round(float(value) * 1000))}
+            milliseconds = math.ceil(float(value) * 1000)
         except (ValueError, OverflowError):
-            raise ArgumentError(f"The option '{name}' of a Redis URL must be a number of seconds.") from None
+            milliseconds = 0
+        if milliseconds <= 0:
+            raise ArgumentError(f"The option '{name}' of a Redis URL must be a positive number of seconds.")
+        return {attribute: milliseconds}
 
     return convert
 

@@ -33,7 +33,8 @@ class RedisOptions:
         ssl: Whether to use TLS. The server's certificate is verified.
         ssl_host: The name on the server's certificate, if it is not the host's.
         default_database: The number of the database.
-        connect_timeout: Milliseconds for a connection to be made, login included.
+        connect_timeout: Milliseconds for each step of making a connection: that it is made, and each answer of
+            the login.
         sync_timeout: Milliseconds of silence, with answers overdue, after which a connection is given up.
         abort_connect: Accepted for ASP.NET's sake; a cache never gives up connecting.
         name: What CLIENT LIST shows.
@@ -189,7 +190,7 @@ def _endpoint(given: Any, default_port: int) -> Endpoint:
         host, port = given[0].strip(), given[1]
     else:
         raise ArgumentError("A Redis endpoint is 'host', 'host:port' or (host, port).")
-    if not host or any(character.isspace() or character in "/@\0" for character in host):
+    if not host or any(character.isspace() or character in "/@,=\0" for character in host):
         raise ArgumentError("The Redis configuration holds an endpoint that is no 'host' or 'host:port'.")
     number = default_port if port in (None, "") else to_number("port", port)
     if not 0 < number <= 65535:

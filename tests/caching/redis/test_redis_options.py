@@ -67,15 +67,16 @@ def test_unix_socket() -> None:
     assert (options.unix_socket, options.default_database) == ("/run/redis.sock", 2)
     assert (options.user, options.password, options.endpoints) == ("me", "secret", ())
     assert options.where == "/run/redis.sock"
+    assert parse_options("unix:///run/a%2Cb%3Dc.sock").unix_socket == "/run/a,b=c.sock"
 
 
 @pytest.mark.parametrize(
     "part",
     [
         *("allowAdmin=true", "asyncTimeout=1", "channelPrefix=x", "configChannel=x", "configCheckSeconds=60"),
-        *("connectRetry=3", "highIntegrity=true", "keepAlive=60", "preserveAsyncOrder=true", "protocol=resp3"),
-        *("resolveDns=true", "responseTimeout=1", "setClientLibrary=false", "tiebreaker=x", "version=7.0"),
-        *("writeBuffer=4096", "checkCertificateRevocation=false", "proxy=None"),
+        *("connectRetry=3", "highIntegrity=true", "keepAlive=-1", "preserveAsyncOrder=true", "protocol=resp3"),
+        *("resolveDns=true", "responseTimeout=1", "setlib=false", "tcpKeepAlive=true", "tiebreaker=x", "version=7.0"),
+        *("writeBuffer=4096", "highPriorityThreads=x", "checkCertificateRevocation=false", "proxy=None"),
     ],
 )
 def test_harmless_options_are_ignored(part: str) -> None:
@@ -98,6 +99,10 @@ def test_tls_versions() -> None:
         ("localhost,checkCertificateRevocation=true", "checkCertificateRevocation"),
         ("localhost,ssl=maybe", "ssl"),
         ("localhost,sslProtocols=ssl3", "sslProtocols"),
+        ("localhost,connectRetry=abc", "connectRetry"),
+        ("localhost,keepAlive=xyz", "keepAlive"),
+        ("localhost,setlib=maybe", "setlib"),
+        ("localhost,setClientLibrary=false", "setClientLibrary"),
         ("localhost,abortConnect=2", "abortConnect"),
         ("localhost,defaultDatabase=one", "defaultDatabase"),
         ("localhost,defaultDatabase=-1", "default_database"),
@@ -107,12 +112,23 @@ def test_tls_versions() -> None:
         ("localhost,name=my app", "name"),
         ("localhost:99999", "localhost"),
         ("localhost:redis", "port"),
+        ("localhost:0", "port"),
         ("", "names no server"),
         ("ssl=true", "names no server"),
         ("redis://host/first", "database"),
         ("redis://host?passwrd=x", "passwrd"),
         ("redis://host?db=x", "default_database"),
         ("redis://host?socket_timeout=x", "socket_timeout"),
+        ("redis://host?socket_timeout=-5", "socket_timeout"),
+        ("redis://host?socket_timeout=nan", "socket_timeout"),
+        ("redis://host?socket_connect_timeout=0", "socket_connect_timeout"),
+        ("redis://host:0", "port"),
+        ("redis://one,two", "leave out redis://"),
+        ("redis://host,ssl=true", "leave out redis://"),
+        ("redis://host;ssl=true", "one server"),
+        ("redis://host?client_name=web,ssl=true", "one server"),
+        ("unix:///a.sock,password=x", "leave out unix://"),
+        ("unix://tmp/a.sock", "three slashes"),
         ("rediss://host?ssl_cert_reqs=never", "ssl_cert_reqs"),
         ("rediss://host?ssl_min_version=1.1", "ssl_min_version"),
         ("redis://host:port", "malformed"),
@@ -127,6 +143,7 @@ def test_tls_versions() -> None:
         (SimpleNamespace(endpoints="localhost", default_database=True), "default_database"),
         (SimpleNamespace(endpoints=[("localhost", 1, 2)]), "endpoint"),
         (SimpleNamespace(endpoints="localhost", unix_socket="/a.sock"), "unix_socket"),
+        (SimpleNamespace(endpoints="localhost,ssl=true"), "endpoint"),
     ],
 )
 def test_errors_name_the_culprit(configuration: object, culprit: str) -> None:
@@ -146,6 +163,14 @@ def test_errors_name_the_culprit(configuration: object, culprit: str) -> None:
         "redis://user:a?hunter2=@host",
         "redis://user:[hunter2@host",
         "redis://user:hunter2@host?db=x",
+        "redis://host,password=hunter2",
+        "redis://host:6379,password=hunter2",
+        "redis://host/0,password=hunter2",
+        "redis://host?client_name=web,password=hunter2",
+        "redis://host;password=hunter2",
+        "unix:///run/redis.sock,password=hunter2",
+        {"endpoints": "localhost,password=hunter2"},
+        {"endpoints": [("localhost,password=hunter2", 6379)]},
         {"endpoints": "localhost", "password": "hunter2", "ssl": "perhaps"},
     ],
 )
