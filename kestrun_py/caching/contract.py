@@ -272,9 +272,13 @@ class DistributedCache(ABC):
         """
         token = new_token()
         found = await self._try_lock(key, token, lease_time, timeout)
-        if isinstance(found, Busy):
+        if not isinstance(found, Busy):
+            return found
+        try:
             return await self._lock_when_free(key, token, lease_time, timeout)
-        return found
+        except BaseException:
+            self._stop_waiting(key, token)
+            raise
 
     async def _lock_when_free(self, key: str, token: str, lease_time: float, timeout: float) -> Lease | None:
         """`lock`, for an entry that another holder has."""
@@ -296,6 +300,9 @@ class DistributedCache(ABC):
     async def _wait_for_release(self, key: str, pause: float) -> None:
         """Waits before the lock of `key` is asked for again: `pause` seconds, or less if its release shows."""
         await asyncio.sleep(pause)
+
+    def _stop_waiting(self, key: str, token: str) -> None:  # noqa: B027  (most caches note no waiters)
+        """Called when a waiter leaves without the lock: nobody has to wait for its turn any more."""
 
     @abstractmethod
     async def _try_lock(self, key: str, token: str, lease_time: float, timeout: float) -> Lease | Busy | None:

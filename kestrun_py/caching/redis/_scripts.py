@@ -4,6 +4,8 @@ An entry is the hash of ASP.NET Core: ``absexp`` and ``sldexp`` in .NET ticks (-
 While a request holds the lock, ``kr.lock`` is its token and ``kr.until`` the server's time, in milliseconds,
 at which the lock frees itself. A request that finds the lock taken leaves its token in ``kr.wait``: the next
 turn is kept for it until ``kr.wait.until``, and whoever frees the lock says so on the channel of its process.
+The key lives as long as its lock. ``kr.ttl`` is the time at which it would have expired without one, where that
+cannot be told from ``absexp`` and ``sldexp``: ASP.NET Core may have given it a time to live that is not in these.
 """
 
 from __future__ import annotations
@@ -47,6 +49,12 @@ local function extend(absexp, sldexp, held)
   end
   return true
 end
+local function keep(left, lease)
+  local ttl = redis.call('PTTL', key)
+  if ttl < 0 or ttl >= lease then return end
+  if not left then redis.call('HSETNX', key, 'kr.ttl', clock() + ttl) end
+  redis.call('PEXPIRE', key, lease)
+end
 local function wake(waiter)
   if waiter then redis.pcall('PUBLISH', '{CHANNEL}' .. string.sub(waiter, 1, {TOKEN_OWNER}), key) end
 end
@@ -84,7 +92,7 @@ extend(entry[1], entry[2], entry[3])
 STORE: Final = Script("""
 local waiter = redis.call('HGET', key, 'kr.wait')
 redis.call('HSET', key, 'absexp', ARGV[1], 'sldexp', ARGV[2], 'data', ARGV[3])
-redis.call('HDEL', key, 'kr.lock', 'kr.until', 'kr.wait', 'kr.wait.until')
+redis.call('HDEL', key, 'kr.lock', 'kr.until', 'kr.wait', 'kr.wait.until', 'kr.ttl')
 redis.call('PEXPIRE', key, life(ARGV[1], ARGV[2]))
 wake(waiter)
 """)
@@ -115,19 +123,20 @@ redis.call('HSET', key, 'kr.lock', token, 'kr.until', now + lease)
 if left then
   redis.call('PEXPIRE', key, math.max(left, lease))
 else
-  local ttl = redis.call('PTTL', key)
-  if ttl >= 0 and ttl < lease then redis.call('PEXPIRE', key, lease) end
+  -- a key that has outlived its last lock was given another time to live meanwhile
+  if entry[4] ~= token then redis.call('HDEL', key, 'kr.ttl') end
+  keep(left, lease)
 end
 return {{entry[1], entry[2]}}
 """)
 
 # token, lease in milliseconds; returns 1, or 0 if the lease is lost.
 RENEW: Final = Script("""
-if redis.call('HGET', key, 'kr.lock') ~= ARGV[1] then return 0 end
+local entry = redis.call('HMGET', key, 'kr.lock', 'absexp', 'sldexp')
+if entry[1] ~= ARGV[1] then return 0 end
 local lease = tonumber(ARGV[2])
 redis.call('HSET', key, 'kr.until', clock() + lease)
-local ttl = redis.call('PTTL', key)
-if ttl >= 0 and ttl < lease then redis.call('PEXPIRE', key, lease) end
+keep(life(entry[2], entry[3]), lease)
 return 1
 """)
 
@@ -136,7 +145,7 @@ COMMIT: Final = Script("""
 local entry = redis.call('HMGET', key, 'kr.lock', 'kr.wait')
 if entry[1] ~= ARGV[1] then return 0 end
 redis.call('HSET', key, 'absexp', ARGV[2], 'sldexp', ARGV[3], 'data', ARGV[4])
-redis.call('HDEL', key, 'kr.lock', 'kr.until')
+redis.call('HDEL', key, 'kr.lock', 'kr.until', 'kr.ttl')
 redis.call('PEXPIRE', key, life(ARGV[2], ARGV[3]))
 wake(entry[2])
 return 1
@@ -151,13 +160,21 @@ wake(entry[2])
 return 1
 """)
 
-# token
+# token; gives up the lock, or the turn that is kept for a waiter.
 RELEASE: Final = Script("""
-local entry = redis.call('HMGET', key, 'kr.lock', 'kr.wait', 'absexp', 'sldexp')
+local entry = redis.call('HMGET', key, 'kr.lock', 'kr.wait', 'absexp', 'sldexp', 'kr.ttl')
+if entry[2] == ARGV[1] then
+  redis.call('HDEL', key, 'kr.wait', 'kr.wait.until')
+  entry[2] = nil
+end
 if entry[1] ~= ARGV[1] then return end
-redis.call('HDEL', key, 'kr.lock', 'kr.until')
+redis.call('HDEL', key, 'kr.lock', 'kr.until', 'kr.ttl')
 local left = life(entry[3], entry[4])
-if left then redis.call('PEXPIRE', key, left) end
+if left then
+  redis.call('PEXPIRE', key, left)
+elseif entry[5] then
+  redis.call('PEXPIREAT', key, entry[5])
+end
 wake(entry[2])
 """)
 

@@ -136,6 +136,9 @@ class RedisCache(DistributedCache):
     async def _wait_for_release(self, key: str, pause: float) -> None:
         await self._wakeups.wait(self._prefix + key, pause)
 
+    def _stop_waiting(self, key: str, token: str) -> None:
+        self._abandon(Lease(key, self._owner + token, b"", None), DEFAULT_TIMEOUT)
+
     async def renew(self, lease: Lease, *, lease_time: float, timeout: float) -> bool:
         reply = await self._client.run(
             scripts.RENEW,
@@ -173,7 +176,7 @@ class RedisCache(DistributedCache):
             raise
 
     def _abandon(self, lease: Lease, timeout: float) -> None:
-        """Releases in the background a lock that may have been granted to nobody any more.
+        """Releases in the background a lock, or the turn for it, that may have been granted to nobody any more.
 
         On the connection that the grant travels on, the release is behind it; otherwise the lock's own expiry
         is the last resort.

@@ -248,6 +248,46 @@ async def test_aspnet_entry_without_expiration(
     raw.delete(key)
 
 
+async def test_release_gives_a_short_life_back(cache: RedisCache, raw: redis.Redis, prefix: str) -> None:
+    """The time to live of an entry that says nothing of its expiration is longer only while it is held."""
+    key = prefix + "key"
+    aspnet_set(raw, key, b"theirs", None)
+    raw.expire(key, 20)
+    for _ in range(2):
+        lease = await cache.lock("key", lease_time=30, timeout=10)
+        assert lease is not None
+        assert raw.ttl(key) > 20
+        assert await cache.renew(lease, lease_time=60, timeout=10)
+        assert raw.ttl(key) > 40
+        await cache.release(lease)
+        assert 0 < raw.ttl(key) <= 20
+        assert sorted(raw.hkeys(key)) == [b"absexp", b"data", b"sldexp"]
+    lease = await cache.lock("key", lease_time=0.5, timeout=10)  # long enough without
+    assert lease is not None
+    raw.pexpire(key, 1500)
+    assert await cache.renew(lease, lease_time=60, timeout=10)
+    await asyncio.sleep(1.7)
+    assert raw.ttl(key) > 40
+    await cache.release(lease)
+    assert raw.exists(key) == 0  # its time was up meanwhile
+
+
+async def test_life_that_a_dead_holder_found_does_not_count_for_ever(
+    cache: RedisCache, raw: redis.Redis, prefix: str
+) -> None:
+    key = prefix + "key"
+    aspnet_set(raw, key, b"theirs", None)
+    raw.expire(key, 5)
+    assert await cache.lock("key", lease_time=0.1, timeout=10) is not None
+    assert await cache.lock("key", lease_time=30, timeout=10) is not None  # that one was never released
+    raw.hset(key, "kr.until", 0)
+    raw.expire(key, 1000)  # and meanwhile ASP.NET Core wrote the entry anew
+    lease = await cache.lock("key", lease_time=30, timeout=10)
+    assert lease is not None
+    await cache.release(lease)
+    assert raw.ttl(key) > 900
+
+
 async def test_hash_without_data_is_no_entry(cache: RedisCache, raw: redis.Redis, prefix: str) -> None:
     raw.hset(prefix + "key", "other", "field")
     raw.expire(prefix + "key", 60)
