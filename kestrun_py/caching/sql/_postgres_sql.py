@@ -25,8 +25,8 @@ _LIVE: Final = """
 _DUE: Final = """
     e."SlidingExpirationInSeconds" IS NOT NULL
     AND e."AbsoluteExpiration" IS DISTINCT FROM e."ExpiresAtTime"
-    AND e."ExpiresAtTime" < GREATEST(given.until, given.now + interval '1 second'
-        * (e."SlidingExpirationInSeconds" - e."SlidingExpirationInSeconds" / 10))"""
+    AND e."ExpiresAtTime"
+        < GREATEST(given.until, given.now + interval '0.9 seconds' * e."SlidingExpirationInSeconds")"""
 
 # LEAST passes over a NULL.
 _SLID: Final = """

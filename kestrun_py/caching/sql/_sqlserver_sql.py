@@ -26,8 +26,8 @@ _LIVE: Final = """\
 _DUE: Final = """\
 [SlidingExpirationInSeconds] IS NOT NULL
     AND ([AbsoluteExpiration] IS NULL OR [AbsoluteExpiration] <> [ExpiresAtTime])
-    AND ([ExpiresAtTime] < @Until OR [ExpiresAtTime]
-        < DATEADD(SECOND, [SlidingExpirationInSeconds] - [SlidingExpirationInSeconds] / 10, @Now))"""
+    AND ([ExpiresAtTime] < @Until OR [ExpiresAtTime] < DATEADD(MILLISECOND, ([SlidingExpirationInSeconds] % 10) * 900,
+        DATEADD(SECOND, ([SlidingExpirationInSeconds] / 10) * 9, @Now)))"""
 
 _SLID: Final = """\
 CASE

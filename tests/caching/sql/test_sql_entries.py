@@ -106,6 +106,23 @@ async def test_a_read_writes_nothing_within_a_tenth_of_the_window(cache: SqlCach
     assert rows.expires_in("key") == about(1000)
 
 
+@pytest.mark.parametrize(("window", "early", "late"), [(19, 1.3, 2.5), (9, 0.4, 1.5)])
+async def test_a_tenth_of_a_window_that_is_no_multiple_of_ten(
+    cache: SqlCache, rows: Rows, window: int, early: float, late: float
+) -> None:
+    await cache.set("key", b"1", sliding_expiration=window)
+    before = rows.execute("SELECT xmin, ctid FROM {table}")
+    rows.age("key", early)
+    aged = rows.execute("SELECT xmin, ctid FROM {table}")
+    began = time.monotonic()
+    await cache.get("key")
+    slow = time.monotonic() - began > window / 10 - early
+    assert rows.execute("SELECT xmin, ctid FROM {table}") == aged != before or slow
+    rows.age("key", late - early)
+    await cache.get("key")
+    assert rows.expires_in("key") == pytest.approx(window, abs=1)
+
+
 async def test_the_window_does_not_pass_the_absolute_time(cache: SqlCache, rows: Rows) -> None:
     await cache.set("key", b"1", sliding_expiration=100, absolute_expiration_relative_to_now=250)
     for age, expected in ((80, 100), (60, 100), (60, 50)):
