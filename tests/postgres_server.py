@@ -35,9 +35,12 @@ class PostgresServer:
 
     The user ``kestrun`` needs no password, one named ``guarded`` would. PostgreSQL refuses to run as root: root runs
     it as the user ``postgres``.
+
+    Args:
+        certificate: A certificate and its key as PEM: the server takes TLS connections only.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: bytes | None = None) -> None:
         self._programs = _programs()
         self._user = "postgres" if os.getuid() == 0 else None
         self._folder = Path(tempfile.mkdtemp(prefix="kestrun-pg-"))
@@ -56,6 +59,8 @@ class PostgresServer:
         )
         rules = self._data / "pg_hba.conf"
         rules.write_text("host all guarded 127.0.0.1/32 scram-sha-256\n" + rules.read_text())
+        if certificate is not None:
+            self._take_tls_only(certificate)
         self.port = _free_port()
 
     def __enter__(self) -> PostgresServer:
@@ -69,6 +74,17 @@ class PostgresServer:
     @property
     def _data(self) -> Path:
         return self._folder / "data"
+
+    def _take_tls_only(self, certificate: bytes) -> None:
+        for name in ("server.crt", "server.key"):
+            file = self._data / name
+            file.write_bytes(certificate)
+            file.chmod(0o600)
+            if self._user:
+                shutil.chown(file, self._user)
+        with (self._data / "postgresql.conf").open("a") as settings:
+            settings.write("ssl = on\n")
+        (self._data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 trust\n")
 
     def connection_string(self, database: str = "postgres") -> str:
         """Npgsql's connection string."""

@@ -188,7 +188,7 @@ def _ssl_mode(value: str) -> str:
             "The connection string's 'ssl mode' is Disable, Allow, Prefer, Require, VerifyCA or VerifyFull, "
             f"not '{value}'."
         )
-    return _SSL_MODES.get(mode, "")
+    return _SSL_MODES.get(mode, "prefer")  # as Npgsql and libpq; the driver would do without TLS
 
 
 def _libpq_options(keywords: Keywords) -> str:

@@ -219,13 +219,21 @@ def _free_tds_options(keywords: Keywords, host: str, port: str) -> list[tuple[st
                 f"The connection string's '{keyword}' needs Microsoft's ODBC driver: pip install "
                 '"kestrun-py[sqlserver]".'
             )
+    encrypt = _encrypt(keywords)
+    asked = encrypt or keywords.text("trust server certificate")
+    if asked and encrypt != "no" and not keywords.flag("trust server certificate"):
+        raise ArgumentError(
+            "The connection string asks for encryption with a certificate that is checked, which FreeTDS does not do: "
+            "add TrustServerCertificate=True to do without the check, or get Microsoft's ODBC driver by pip install "
+            '"kestrun-py[sqlserver]".'
+        )
     return [
         ("Server", host),
         ("Port", port or ("" if "\\" in host else "1433")),
         ("TDS_Version", "7.4"),
         ("ClientCharset", "UTF-8"),
         ("Trusted_Connection", _yes(keywords.flag("integrated security", true=("sspi",)))),
-        ("Encryption", {"yes": "require", "strict": "strict", "no": "request", "": ""}[_encrypt(keywords)]),
+        ("Encryption", {"yes": "require", "strict": "strict", "no": "request", "": ""}[encrypt]),
     ]
 
 

@@ -263,7 +263,7 @@ def test_the_pool_follows_the_connection_string() -> None:
 
 @pytest.mark.usefixtures("_free_tds")
 def test_freetds_has_keywords_of_its_own() -> None:
-    found = options("Server=tcp:host,1444;Database=d;User Id=u;Password=p;Encrypt=True;MultipleActiveResultSets=True")
+    found = options("Server=tcp:host,1444;Database=d;User Id=u;Password=p;Encrypt=True;TrustServerCertificate=True")
     assert found == {
         "driver": "FreeTDS",
         "server": "host",
@@ -286,6 +286,20 @@ def test_freetds_has_keywords_of_its_own() -> None:
 def test_freetds_cannot_do_everything(text: str) -> None:
     with pytest.raises(ArgumentError, match="needs Microsoft's ODBC driver"):
         SqlServerDialect().settings(f"Server=host;User Id=u;{text}")
+
+
+@pytest.mark.usefixtures("_free_tds")
+def test_freetds_does_not_pass_for_checking_certificates() -> None:
+    for text in (
+        "Encrypt=True",
+        "Encrypt=Strict",
+        "TrustServerCertificate=False",
+        "Encrypt=True;Trust Server Certificate=no",
+    ):
+        with pytest.raises(ArgumentError, match="which FreeTDS does not do: add TrustServerCertificate=True"):
+            SqlServerDialect().settings(f"Server=host;User Id=u;{text}")
+    for text in ("Encrypt=False", "Encrypt=False;TrustServerCertificate=False", "TrustServerCertificate=True", ""):
+        assert options(f"Server=host;User Id=u;{text}").get("encryption") in ("request", None)
 
 
 # ODBC
@@ -348,6 +362,7 @@ def test_an_npgsql_string_becomes_an_odbc_string() -> None:
 def test_synonyms_of_npgsql(text: str) -> None:
     found = postgres(text)
     assert [found[key] for key in ("servername", "port", "database", "uid", "pwd")] == ["h", "5432", "d", "u", "p"]
+    assert found["sslmode"] == "prefer"
 
 
 def test_a_url_becomes_an_odbc_string() -> None:
