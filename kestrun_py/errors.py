@@ -21,7 +21,7 @@ to do about it, and ends a script as one line, without a traceback::
     │   │   └── CacheTimeoutError               no answer in time
     │   ├── CacheTableMissingError              the SQL table does not exist
     │   ├── LockTimeoutError                    the lock of an entry stayed taken
-    │   └── LeaseLostError                      a lock expired or was taken over before the commit
+    │   └── LeaseLostError                      a lock was taken over, or its entry replaced, before the commit
     └── DataProtectionError                     a payload that is not ours, was changed, or whose key is gone
         ├── UnknownKeyError                     protected with a key that the ring does not hold
         └── KeyRingError                        the key ring cannot be read or written
@@ -128,7 +128,7 @@ class LockTimeoutError(CacheError):
 
 
 class LeaseLostError(CacheError):
-    """A lock had expired, or its entry was removed, before the commit; nothing was written."""
+    """A lock was taken over, or its entry replaced or removed, before the commit; nothing was written."""
 
 
 class DataProtectionError(KestrunError):

@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import ClassVar, Final, Self
 
+from kestrun_py.caching._arguments import checked_key, checked_text
 from kestrun_py.data_protection import XmlRepository
 from kestrun_py.errors import ArgumentError, CacheTimeoutError, LockTimeoutError
 from kestrun_py.timespan import Duration, to_seconds
@@ -82,12 +83,12 @@ class Expiration:
         """
         sliding = None
         if sliding_expiration is not None:
-            sliding = to_seconds(sliding_expiration)
+            sliding = to_seconds(sliding_expiration, "sliding_expiration")
             if sliding <= 0:
                 raise ArgumentError("The sliding expiration value must be positive.")
         absolute = None
         if absolute_expiration_relative_to_now is not None:
-            relative = to_seconds(absolute_expiration_relative_to_now)
+            relative = to_seconds(absolute_expiration_relative_to_now, "absolute_expiration_relative_to_now")
             if relative <= 0:
                 raise ArgumentError("The relative expiration value must be positive.")
             absolute = time.time() + relative
@@ -134,12 +135,14 @@ class CacheStatus:
         version: Its version.
         round_trip: Seconds from a small command to its answer.
         details: Further findings to show, by label (for instance {"table": "dbo.Sessions exists"}).
+        problems: What keeps the cache from working though its server answers, and what helps, as sentences.
     """
 
     server: str
     version: str
     round_trip: float
     details: dict[str, str] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
 
 
 class DistributedCache(ABC):
@@ -196,7 +199,7 @@ class DistributedCache(ABC):
         """Stores an entry, replacing the one that was there.
 
         Args:
-            key: The entry's key; not empty.
+            key: The entry's key; text that is not empty.
             value: The bytes to store; may be empty.
             sliding_expiration: How long the entry lives without being read.
             absolute_expiration: When the entry expires at the latest (a naive time is UTC).
@@ -204,7 +207,8 @@ class DistributedCache(ABC):
             timeout: Seconds to wait for the cache.
 
         Raises:
-            ArgumentError: A window that is not positive, or an absolute time that has passed.
+            ArgumentError: A key that is no text, a value that is not bytes, a window that is not positive, or an
+                absolute time that has passed.
         """
         expiration = Expiration.of(
             sliding_expiration=sliding_expiration,
@@ -215,7 +219,10 @@ class DistributedCache(ABC):
 
     @abstractmethod
     async def store(self, key: str, value: bytes, expiration: Expiration, *, timeout: float = DEFAULT_TIMEOUT) -> None:
-        """`set` with a ready `Expiration`; what a new session is stored with."""
+        """`set` with a ready `Expiration`; what a new session is stored with.
+
+        It ends the lock of whoever holds the entry that is replaced: that holder's `commit` is refused.
+        """
 
     @abstractmethod
     async def refresh(self, key: str, *, timeout: float = DEFAULT_TIMEOUT) -> None:
@@ -243,7 +250,7 @@ class DistributedCache(ABC):
         """`set`, for text; stored as UTF-8."""
         await self.set(
             key,
-            value.encode("utf-8"),
+            checked_text(value),
             sliding_expiration=sliding_expiration,
             absolute_expiration=absolute_expiration,
             absolute_expiration_relative_to_now=absolute_expiration_relative_to_now,
@@ -271,7 +278,7 @@ class DistributedCache(ABC):
             CacheUnavailableError: The cache could not be asked in time.
         """
         token = new_token()
-        found = await self._try_lock(key, token, lease_time, timeout)
+        found = await self._try_lock(checked_key(key), token, lease_time, timeout)
         if not isinstance(found, Busy):
             return found
         try:
@@ -323,7 +330,7 @@ class DistributedCache(ABC):
         """Extends a lease by `lease_time` seconds from now; the entry does not expire before its lease.
 
         Returns:
-            False if the lease is lost.
+            False if the lease is lost (see `commit`).
         """
 
     @abstractmethod
@@ -332,8 +339,11 @@ class DistributedCache(ABC):
     ) -> None:
         """Stores the entry of a lease (or removes it, for None) and releases the lock, in one step.
 
+        A holder that let its lease expire may still commit as long as the entry is as it has read it.
+
         Raises:
-            LeaseLostError: The lease had expired or the entry was removed; nothing was written.
+            LeaseLostError: Somebody else has taken the expired lock, or the entry was replaced, was removed or has
+                expired; nothing was written.
         """
 
     def commit_at_once(self, lease: Lease, value: bytes | None, expiration: Expiration) -> bool:

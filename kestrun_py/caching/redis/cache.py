@@ -8,6 +8,7 @@ import secrets
 from contextlib import suppress
 from typing import ClassVar, Final
 
+from kestrun_py.caching._arguments import checked_key, checked_value
 from kestrun_py.caching.contract import (
     DEFAULT_TIMEOUT,
     Busy,
@@ -95,20 +96,25 @@ class RedisCache(DistributedCache):
             details={"address": self._client.options.where, "mode": self._client.kind},
         )
 
+    def _name(self, key: str) -> str:
+        """What Redis calls the key of an entry."""
+        return self._prefix + checked_key(key)
+
     # Entries
 
     async def get(self, key: str, *, timeout: float = DEFAULT_TIMEOUT) -> bytes | None:
-        value: bytes | None = await self._client.run(scripts.GET, self._prefix + key, timeout=timeout, repeat=True)
+        value: bytes | None = await self._client.run(scripts.GET, self._name(key), timeout=timeout, repeat=True)
         return value
 
     async def store(self, key: str, value: bytes, expiration: Expiration, *, timeout: float = DEFAULT_TIMEOUT) -> None:
-        await self._client.run(scripts.STORE, self._prefix + key, *_ticks(expiration), value, timeout=timeout)
+        value = checked_value(value)
+        await self._client.run(scripts.STORE, self._name(key), *_ticks(expiration), value, timeout=timeout)
 
     async def refresh(self, key: str, *, timeout: float = DEFAULT_TIMEOUT) -> None:
-        await self._client.run(scripts.REFRESH, self._prefix + key, timeout=timeout, repeat=True)
+        await self._client.run(scripts.REFRESH, self._name(key), timeout=timeout, repeat=True)
 
     async def remove(self, key: str, *, timeout: float = DEFAULT_TIMEOUT) -> None:
-        await self._client.run(scripts.REMOVE, self._prefix + key, timeout=timeout)
+        await self._client.run(scripts.REMOVE, self._name(key), timeout=timeout)
 
     # Entries under a lease
 
@@ -156,9 +162,10 @@ class RedisCache(DistributedCache):
         if value is None:
             reply = await self._finish(scripts.COMMIT_REMOVAL, lease, timeout=timeout)
         else:
+            value = checked_value(value)
             reply = await self._finish(scripts.COMMIT, lease, *_ticks(expiration), value, timeout=timeout)
         if reply != 1:
-            raise LeaseLostError("The entry's lock had expired or the entry was removed; nothing was written.")
+            raise LeaseLostError("The entry was taken over, replaced or removed, or has expired; nothing was written.")
 
     async def release(self, lease: Lease, *, timeout: float = DEFAULT_TIMEOUT) -> None:
         await self._finish(scripts.RELEASE, lease, timeout=timeout, repeat=True)

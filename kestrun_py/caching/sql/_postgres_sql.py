@@ -53,17 +53,36 @@ _EXPIRATION: Final = """
 # An entry without a sliding window expires at its absolute time.
 _EXPIRES: Final = "COALESCE(clock_timestamp() + interval '1 second' * given.sliding, given.absolute)"
 
-_STORE: Final = f"""
-WITH given AS MATERIALIZED (SELECT CAST(? AS text) AS id, CAST(? AS bytea) AS value, {_EXPIRATION})
-INSERT INTO {{table}} ("Id", "Value", "ExpiresAtTime", "SlidingExpirationInSeconds", "AbsoluteExpiration")
-SELECT id, value, {_EXPIRES}, sliding, absolute FROM given
-ON CONFLICT ("Id") DO UPDATE SET
-    "Value" = excluded."Value",
-    "ExpiresAtTime" = excluded."ExpiresAtTime",
-    "SlidingExpirationInSeconds" = excluded."SlidingExpirationInSeconds",
-    "AbsoluteExpiration" = excluded."AbsoluteExpiration\""""
+# A lease that was given back or taken away: nobody's token, and expired.
+_NOBODY: Final = "CAST('' AS bytea)"
+_EXPIRED: Final = "clock_timestamp() - interval '1 second'"
 
-# The lease goes first, as in a commit, so that the two cannot deadlock.
+# The lease of an entry that is replaced ends first, and its row is written so that nobody takes the lease meanwhile.
+# An entry that comes after its absence was noticed is not replaced.
+_STORE: Final = f"""
+WITH given AS MATERIALIZED (
+    SELECT CAST(? AS text) AS id, CAST(? AS text) AS lease_id, CAST(? AS bytea) AS value, {_EXPIRATION}
+), lease AS (
+    INSERT INTO {{table}} AS l ("Id", "Value", "ExpiresAtTime")
+    SELECT lease_id, {_NOBODY}, {_EXPIRED} FROM given
+    WHERE EXISTS (SELECT 1 FROM {{table}} AS e WHERE e."Id" = given.id)
+    ON CONFLICT ("Id") DO UPDATE SET "Value" = excluded."Value", "ExpiresAtTime" = excluded."ExpiresAtTime"
+    RETURNING 1
+), stored AS (
+    INSERT INTO {{table}} AS e
+        ("Id", "Value", "ExpiresAtTime", "SlidingExpirationInSeconds", "AbsoluteExpiration")
+    SELECT id, value, {_EXPIRES}, sliding, absolute FROM given WHERE (SELECT count(*) FROM lease) >= 0
+    ON CONFLICT ("Id") DO UPDATE SET
+        "Value" = excluded."Value",
+        "ExpiresAtTime" = excluded."ExpiresAtTime",
+        "SlidingExpirationInSeconds" = excluded."SlidingExpirationInSeconds",
+        "AbsoluteExpiration" = excluded."AbsoluteExpiration"
+    WHERE (SELECT count(*) FROM lease) > 0
+    RETURNING 1
+)
+SELECT count(*) FROM stored"""
+
+# The lease goes first, as everywhere, so that no two can deadlock.
 _REMOVE: Final = """
 WITH given AS MATERIALIZED (SELECT CAST(? AS text) AS id, CAST(? AS text) AS lease_id),
 lease AS (DELETE FROM {table} AS l USING given WHERE l."Id" = given.lease_id RETURNING 1)
@@ -96,9 +115,14 @@ _LOCK: Final = f"""{_LEASE_GIVEN}, entry AS MATERIALIZED (
 SELECT (SELECT count(*) FROM lease), (SELECT count(*) FROM entry), loaded.value, loaded.absolute
 FROM given LEFT JOIN loaded ON true"""
 
+# An expired lease is its holder's until somebody else takes it, or the entry has expired, too.
+_OURS: Final = f"""
+    l."Id" = given.lease_id AND l."Value" = given.token
+    AND (l."ExpiresAtTime" >= given.now OR EXISTS (SELECT 1 FROM {{table}} AS e WHERE {_LIVE}))"""
+
 _RENEW: Final = f"""{_LEASE_GIVEN}, lease AS (
     UPDATE {{table}} AS l SET "ExpiresAtTime" = given.until FROM given
-    WHERE l."Id" = given.lease_id AND l."Value" = given.token AND l."ExpiresAtTime" >= clock_timestamp()
+    WHERE {_OURS}
     RETURNING 1
 ), kept AS (
     UPDATE {{table}} AS e SET "ExpiresAtTime" = CASE WHEN {_DUE} THEN {_SLID} ELSE e."ExpiresAtTime" END
@@ -107,13 +131,13 @@ _RENEW: Final = f"""{_LEASE_GIVEN}, lease AS (
 )
 SELECT count(*) FROM kept"""
 
-_COMMIT_GIVEN: Final = (
-    "CAST(? AS text) AS id, CAST(? AS text) AS lease_id, CAST(? AS bytea) AS token, CAST(? AS bytea) AS mark"
-)
+_COMMIT_GIVEN: Final = """
+    CAST(? AS text) AS id, CAST(? AS text) AS lease_id, CAST(? AS bytea) AS token, CAST(? AS bytea) AS mark,
+    clock_timestamp() AS now"""
 
-_HELD: Final = """
-    UPDATE {table} AS l SET "Value" = given.mark, "ExpiresAtTime" = clock_timestamp() - interval '1 second' FROM given
-    WHERE l."Id" = given.lease_id AND l."Value" = given.token AND l."ExpiresAtTime" >= clock_timestamp()
+_HELD: Final = f"""
+    UPDATE {{table}} AS l SET "Value" = given.mark, "ExpiresAtTime" = {_EXPIRED} FROM given
+    WHERE {_OURS}
     RETURNING 1"""
 
 _OUTCOME: Final = """
@@ -145,7 +169,7 @@ WITH given AS MATERIALIZED (
     SELECT CAST(? AS text) AS id, CAST(? AS text) AS lease_id, CAST(? AS bytea) AS token,
         clock_timestamp() AS now, {_QUICK}
 ), lease AS (
-    UPDATE {{table}} AS l SET "ExpiresAtTime" = given.now - interval '1 second' FROM given
+    UPDATE {{table}} AS l SET "Value" = {_NOBODY}, "ExpiresAtTime" = {_EXPIRED} FROM given
     WHERE l."Id" = given.lease_id AND l."Value" = given.token
     RETURNING 1
 )

@@ -64,14 +64,31 @@ UPDATE {table} SET [Value] = @Value, [ExpiresAtTime] = @Expires, [SlidingExpirat
     [AbsoluteExpiration] = @Absolute
 WHERE [Id] = @Id"""
 
+# A lease that was given back or taken away: nobody's token, and expired.
+_NOBODY: Final = "CAST('' AS VARBINARY(64))"
+_EXPIRED: Final = "DATEADD(SECOND, -1, @Now)"
+
+# The lease of an entry that is replaced ends first, and its row is kept to the end of the transaction so that nobody
+# takes the lease meanwhile. An entry that comes after its absence was noticed is not replaced, but a duplicate.
 _STORE: Final = f"""\
 DECLARE @Id NVARCHAR(449) = ?;
+DECLARE @LeaseId NVARCHAR(449) = ?;
 DECLARE @Value VARBINARY(MAX) = ?;
 {_EXPIRATION}
-{_REPLACE};
+DECLARE @Stored INT;
+DECLARE @Present INT = (SELECT COUNT(*) FROM {{table}} WHERE [Id] = @Id);
+BEGIN TRANSACTION;
+UPDATE {{table}} SET [Value] = {_NOBODY}, [ExpiresAtTime] = {_EXPIRED} WHERE [Id] = @LeaseId AND @Present = 1;
+INSERT INTO {{table}} ([Id], [Value], [ExpiresAtTime])
+SELECT @LeaseId, {_NOBODY}, {_EXPIRED}
+WHERE @Present = 1 AND NOT EXISTS (SELECT 1 FROM {{table}} WHERE [Id] = @LeaseId);
+{_REPLACE} AND @Present = 1;
+SET @Stored = @@ROWCOUNT;
 INSERT INTO {{table}} ([Id], [Value], [ExpiresAtTime], [SlidingExpirationInSeconds], [AbsoluteExpiration])
-SELECT @Id, @Value, @Expires, @Sliding, @Absolute
-WHERE NOT EXISTS (SELECT 1 FROM {{table}} WHERE [Id] = @Id);"""
+SELECT @Id, @Value, @Expires, @Sliding, @Absolute WHERE @Present = 0;
+SET @Stored = @Stored + @@ROWCOUNT;
+COMMIT TRANSACTION;
+SELECT @Stored AS [Stored];"""
 
 _REMOVE: Final = """\
 DECLARE @Id NVARCHAR(449) = ?;
@@ -106,11 +123,13 @@ SELECT
     (SELECT [Value] FROM {{table}} WHERE {_LIVE}) AS [Value],
     (SELECT CAST([AbsoluteExpiration] AS NVARCHAR(48)) FROM {{table}} WHERE {_LIVE}) AS [Absolute];"""
 
+# An expired lease is its holder's until somebody else takes it, or the entry has expired, too.
+_OURS: Final = f"[Id] = @LeaseId AND [Value] = @Token AND ([ExpiresAtTime] >= @Now OR {_PRESENT})"
+
 _RENEW: Final = f"""\
 {_LEASE_GIVEN}
 DECLARE @Held INT;
-UPDATE {{table}} SET [ExpiresAtTime] = @Until
-WHERE [Id] = @LeaseId AND [Value] = @Token AND [ExpiresAtTime] >= @Now;
+UPDATE {{table}} SET [ExpiresAtTime] = @Until WHERE {_OURS};
 SET @Held = @@ROWCOUNT;
 UPDATE {{table}} SET [ExpiresAtTime] = {_SLID}
 WHERE [Id] = @Id AND @Held = 1 AND {_DUE};
@@ -123,14 +142,13 @@ DECLARE @Token VARBINARY(64) = ?;
 DECLARE @Mark VARBINARY(64) = ?;"""
 
 # The first UPDATE keeps its row to the end of the transaction: nobody takes the lease between the two.
-_HELD: Final = """\
+_HELD: Final = f"""\
 DECLARE @Held INT;
 DECLARE @Stored INT;
-DECLARE @Before VARBINARY(64) = (SELECT CAST([Value] AS VARBINARY(64)) FROM {table} WHERE [Id] = @LeaseId);
-DECLARE @Present INT = (SELECT COUNT(*) FROM {table} WHERE [Id] = @Id);
+DECLARE @Before VARBINARY(64) = (SELECT CAST([Value] AS VARBINARY(64)) FROM {{table}} WHERE [Id] = @LeaseId);
+DECLARE @Present INT = (SELECT COUNT(*) FROM {{table}} WHERE [Id] = @Id);
 BEGIN TRANSACTION;
-UPDATE {table} SET [Value] = @Mark, [ExpiresAtTime] = DATEADD(SECOND, -1, @Now)
-WHERE [Id] = @LeaseId AND [Value] = @Token AND [ExpiresAtTime] >= @Now;
+UPDATE {{table}} SET [Value] = @Mark, [ExpiresAtTime] = {_EXPIRED} WHERE {_OURS};
 SET @Held = @@ROWCOUNT;"""
 
 _OUTCOME: Final = """\
@@ -163,7 +181,7 @@ UPDATE {{table}} SET [ExpiresAtTime] = DATEADD(SECOND, [SlidingExpirationInSecon
 WHERE [Id] = @Id AND [ExpiresAtTime] > DATEADD(SECOND, [SlidingExpirationInSeconds], @Now)
     AND EXISTS (SELECT 1 FROM {{table}} AS l
         WHERE l.[Id] = @LeaseId AND l.[Value] = @Token AND l.[ExpiresAtTime] >= @Now);
-UPDATE {{table}} SET [ExpiresAtTime] = DATEADD(SECOND, -1, @Now)
+UPDATE {{table}} SET [Value] = {_NOBODY}, [ExpiresAtTime] = {_EXPIRED}
 WHERE [Id] = @LeaseId AND [Value] = @Token;"""
 
 _CLAIM: Final = f"""\

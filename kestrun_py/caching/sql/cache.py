@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import ClassVar, Final
 
+from kestrun_py.caching._arguments import checked_key, checked_value
 from kestrun_py.caching.contract import (
     DEFAULT_TIMEOUT,
     Busy,
@@ -26,6 +27,8 @@ __all__ = ["SqlCache"]
 
 _LEASE_PREFIX: Final = "kr.lock:"
 _LONGEST_ID: Final = 449
+_LONGEST_LEASED: Final = _LONGEST_ID - len(_LEASE_PREFIX)
+_NO_LEASE: Final = "kr.lock:kr.none"
 _MARK: Final = b"done:"
 _SHORTEST_INTERVAL: Final = 300.0
 _SHORTEST_ATTEMPT: Final = 0.1
@@ -115,20 +118,19 @@ class SqlCache(DistributedCache):
         return bytes(rows[0][0]) if rows else None
 
     async def store(self, key: str, value: bytes, expiration: Expiration, *, timeout: float = DEFAULT_TIMEOUT) -> None:
-        await self._database.query(
-            self._statements.store,
-            _checked(key),
-            bytes(value),
-            *self._expiration(expiration),
-            timeout=timeout,
-            retried=_ANY_RACE,
-        )
+        parameters = (_checked(key), _lease_to_end(key), checked_value(value), *self._expiration(expiration))
+
+        def write(link: Link) -> None:
+            while not link.query(self._statements.store, *parameters)[0][0]:
+                pass  # the entry came or went meanwhile
+
+        await self._database.run(write, timeout, retried=_ANY_RACE)
 
     async def refresh(self, key: str, *, timeout: float = DEFAULT_TIMEOUT) -> None:
         await self._database.query(self._statements.refresh, _checked(key), timeout=timeout)
 
     async def remove(self, key: str, *, timeout: float = DEFAULT_TIMEOUT) -> None:
-        await self._database.query(self._statements.remove, _checked(key), _LEASE_PREFIX + key, timeout=timeout)
+        await self._database.query(self._statements.remove, _checked(key), _lease_to_end(key), timeout=timeout)
 
     # Entries under a lease
 
@@ -177,7 +179,7 @@ class SqlCache(DistributedCache):
         statement = self._statements.commit_removal
         if value is not None:
             statement = self._statements.commit
-            parameters += (bytes(value), *self._expiration(expiration))
+            parameters += (checked_value(value), *self._expiration(expiration))
         attempts = 0
 
         def write(link: Link) -> tuple[bool, bool]:
@@ -195,7 +197,7 @@ class SqlCache(DistributedCache):
             raise CacheUnavailableError(
                 f"{self.name} lost the connection during a commit; whether the entry was written is not known."
             )
-        raise LeaseLostError("The entry's lock had expired or the entry was removed; nothing was written.")
+        raise LeaseLostError("The entry was taken over, replaced or removed, or has expired; nothing was written.")
 
     async def release(self, lease: Lease, *, timeout: float = DEFAULT_TIMEOUT) -> None:
         await self._database.query(
@@ -211,35 +213,31 @@ class SqlCache(DistributedCache):
 
 def _checked(key: str) -> str:
     """Returns a key that the table can hold as it is."""
-    if not key:
-        raise ArgumentError("The key of an entry must not be empty.")
+    checked_key(key)
     if "\0" in key or key.startswith(_LEASE_PREFIX):
         raise ArgumentError(f"The key of an entry holds no NUL character and does not begin with '{_LEASE_PREFIX}'.")
-    if not key.isascii() and not _is_text(key):
-        raise ArgumentError("The key of an entry holds half of a surrogate pair.")
     _check_length(key, _LONGEST_ID, "The key of an entry")
     return key
 
 
-def _is_text(key: str) -> bool:
-    try:
-        key.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _lease_id(key: str) -> str:
-    _check_length(key, _LONGEST_ID - len(_LEASE_PREFIX), "The key of an entry that is locked")
+    _check_length(key, _LONGEST_LEASED, "The key of an entry that is locked")
     return _LEASE_PREFIX + key
 
 
+def _lease_to_end(key: str) -> str:
+    """The Id of the lease that an entry may have; of one that no entry has, for a key too long to be locked."""
+    return _LEASE_PREFIX + key if _length(key) <= _LONGEST_LEASED else _NO_LEASE
+
+
 def _check_length(text: str, longest: int, what: str) -> None:
-    if len(text) * 2 <= longest:
-        return
-    length = len(text.encode("utf-16-le", "surrogatepass")) // 2
-    if length > longest:
+    if (length := _length(text)) > longest:
         raise ArgumentError(f"{what} has {length} characters; a SQL table takes at most {longest}.")
+
+
+def _length(text: str) -> int:
+    """The number of UTF-16 units, which the table's column counts."""
+    return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def _milliseconds(lease_time: float) -> int:

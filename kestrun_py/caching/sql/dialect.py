@@ -51,13 +51,14 @@ class Statements:
     """The statements of a cache. Every dialect takes the same parameters and answers with the same columns.
 
     A lease is a row beside the entry's: its Id is made from the entry's key, its Value is the holder's token and its
-    ExpiresAtTime is when the lock frees itself. A lease that was given back has expired. Every statement decides by
-    a conditional write to that row, which any isolation level serializes.
+    ExpiresAtTime is when the lock frees itself. A lease that was given back has expired and nobody's token. Every
+    statement decides by a conditional write to that row, which any isolation level serializes.
 
     Attributes:
         get: (key) -> [value], no row if there is no live entry. Slides the entry if that is due.
         refresh: (key). Slides the entry if that is due.
-        store: (key, value, sliding seconds or 0, absolute time).
+        store: (key, lease id, value, sliding seconds or 0, absolute time) -> [stored]. Ends the lease of the entry
+            that is replaced. 0 if the entry came or went meanwhile: to be tried again.
         remove: (key, lease id).
         lock: (key, lease id, token, milliseconds) -> [held, present, value, absolute time].
         renew: (key, lease id, token, milliseconds) -> [renewed].

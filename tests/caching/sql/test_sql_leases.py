@@ -165,14 +165,94 @@ async def test_a_lease_that_was_taken_over_cannot_write(cache: SqlCache, rows: R
     assert await cache.get("key") == b"2"
 
 
-async def test_an_expired_lease_cannot_write_even_if_nobody_took_it(cache: SqlCache, rows: Rows) -> None:
+async def test_an_expired_lease_may_write_while_nobody_took_it(cache: SqlCache, rows: Rows) -> None:
     await cache.set("key", b"1")
-    lease = await take(cache, "key", lease_time=30)
-    rows.age(LEASE + "key", 31)
+    for value in (b"2", None):
+        lease = await take(cache, "key", lease_time=30)
+        rows.age(LEASE + "key", 31)
+        assert await cache.renew(lease, lease_time=30, timeout=5)
+        await assert_taken(cache, "key")
+        rows.age(LEASE + "key", 31)
+        await cache.commit(lease, value, Expiration(60))
+        assert await cache.get("key") == value
+
+
+async def test_an_expired_lease_of_an_expired_entry_cannot_write(cache: SqlCache, rows: Rows) -> None:
+    for value in (b"2", None):
+        await cache.set("key", b"1", sliding_expiration=60)
+        lease = await take(cache, "key", lease_time=30)
+        rows.age(LEASE + "key", 31)
+        rows.age("key", 61)
+        assert not await cache.renew(lease, lease_time=30, timeout=5)
+        with pytest.raises(LeaseLostError):
+            await cache.commit(lease, value, Expiration(60))
+        assert await cache.get("key") is None
+
+
+async def test_a_lease_that_was_given_back_cannot_write(cache: SqlCache) -> None:
+    await cache.set("key", b"1")
+    lease = await take(cache, "key")
+    await cache.release(lease)
     assert not await cache.renew(lease, lease_time=30, timeout=5)
     with pytest.raises(LeaseLostError):
         await cache.commit(lease, b"2", Expiration(60))
     assert await cache.get("key") == b"1"
+
+
+async def test_storing_ends_the_lock_of_what_is_replaced(cache: SqlCache, rows: Rows) -> None:
+    await cache.set("key", b"1")
+    lease = await take(cache, "key")
+    await cache.set("key", b"2")
+    assert not await cache.renew(lease, lease_time=30, timeout=5)
+    with pytest.raises(LeaseLostError):
+        await cache.commit(lease, b"lost update", Expiration(60))
+    assert await cache.get("key") == b"2"
+    await cache.release(await take(cache, "key"))
+    await cache.set("new", b"1")  # nobody can hold what was not there
+    assert rows.ids() == ["key", LEASE + "key", "new"]
+
+
+async def test_a_lock_waits_for_what_is_being_stored(cache: SqlCache) -> None:
+    """Between two moments of a store nobody takes a lease that would let the old value be written back."""
+    await cache.set("key", b"old")
+    database = cache._database
+    server = shared_server()
+    statement = PostgresDialect().statements(database.schema, "Sessions").store
+    with contextlib.closing(server.connect()) as connection, contextlib.closing(connection.cursor()) as cursor:
+        connection.autocommit = False
+        cursor.execute(statement, "key", LEASE + "key", b"new", 60, "")
+        assert cursor.fetchone()[0] == 1
+        waiting = asyncio.create_task(take(cache, "key"))
+        count = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        await until(lambda: server.execute(count)[0][0] == 1)
+        connection.commit()
+    lease = await waiting
+    assert lease.value == b"new"
+    await cache.commit(lease, b"newer", Expiration(60))
+
+
+async def test_stores_and_updates_at_once_lose_no_store(cache: SqlCache) -> None:
+    """Whoever reads a value under a lease writes over that value alone."""
+    await cache.set("key", b"0:0")
+    stored = 0
+
+    async def store() -> None:
+        nonlocal stored
+        for _ in range(15):
+            stored += 1
+            await cache.set("key", b"%d:0" % stored)
+            await asyncio.sleep(0.01)
+
+    async def update() -> None:
+        for _ in range(40):
+            lease = await cache.lock("key", lease_time=30, timeout=30)
+            assert lease is not None
+            base, count = lease.value.split(b":")
+            with contextlib.suppress(LeaseLostError):
+                await cache.commit(lease, base + b":%d" % (int(count) + 1), Expiration(60), timeout=30)
+
+    await asyncio.gather(store(), *(update() for _ in range(3)))
+    assert (await cache.get("key") or b"").startswith(b"%d:" % stored)
 
 
 async def test_an_entry_that_was_removed_is_not_brought_back(cache: SqlCache, rows: Rows) -> None:
