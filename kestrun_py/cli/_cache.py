@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,22 +14,16 @@ import click
 
 from kestrun_py.caching import DistributedCache, sql
 from kestrun_py.caching.redis import RedisCache
-from kestrun_py.caching.sql import (
-    PostgresDialect,
-    SqlCache,
-    SqlDialect,
-    SqlServerDialect,
-    create_table_script,
-)
+from kestrun_py.caching.sql import DIALECTS, SqlCache, SqlDialect, SqlServerDialect, create_table_script, dialect_of
 from kestrun_py.cli._run import SCRIPT
 from kestrun_py.cli._script import load_host
 from kestrun_py.errors import CacheError, KestrunError
+from kestrun_py.logging import LoggerConfiguration
 
 __all__ = ["cache"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-_DIALECTS: Final[dict[str, type[SqlDialect]]] = {"sqlserver": SqlServerDialect, "postgres": PostgresDialect}
 _PROBE_LIFE: Final = 60
 
 
@@ -37,7 +32,7 @@ def _sql_options(function: _F) -> _F:
         click.option("--connection-string", help="ADO.NET or ODBC text, or a URL."),
         click.option("--schema", help="The table's schema; dbo, or public in PostgreSQL."),
         click.option("--table", default="Sessions", show_default=True, help="The table's name."),
-        click.option("--dialect", type=click.Choice(list(_DIALECTS)), default="sqlserver", show_default=True),
+        click.option("--dialect", type=click.Choice(list(DIALECTS)), help="Told from the connection string."),
     ]
     for option in reversed(options):
         function = option(function)
@@ -62,7 +57,8 @@ def ping(redis: str | None, instance_name: str, connection_string: str | None, f
         if file is not None:
             asked = _cache_of(file)
         elif redis is not None:
-            asked = RedisCache(redis, instance_name=instance_name)
+            # Its errors are what this command shows.
+            asked = RedisCache(redis, instance_name=instance_name, logger=LoggerConfiguration().create_logger())
         else:
             asked = _sql_cache(connection_string or "", **table)
         asyncio.run(_ask(asked))
@@ -71,9 +67,11 @@ def ping(redis: str | None, instance_name: str, connection_string: str | None, f
 @cache.command("create-table")
 @_sql_options
 @click.option("--script", is_flag=True, help="Print the statements instead of running them.")
-def create_table(connection_string: str | None, schema: str | None, table: str, dialect: str, script: bool) -> None:
-    """Makes the tables for sessions and for the key ring; exit code 1 if the table is there already."""
-    chosen = _DIALECTS[dialect]()
+def create_table(
+    connection_string: str | None, schema: str | None, table: str, dialect: str | None, script: bool
+) -> None:
+    """Makes the tables for sessions and for the key ring; exit code 1 if both are there already."""
+    chosen = _dialect(dialect, connection_string)
     schema = schema or chosen.default_schema
     with _messages():
         if script:
@@ -81,9 +79,13 @@ def create_table(connection_string: str | None, schema: str | None, table: str, 
         elif connection_string is None:
             raise click.UsageError("Give --connection-string, or --script to print the statements.")
         else:
-            made = sql.create_table(connection_string, schema_name=schema, table_name=table, dialect=chosen)
-            asyncio.run(made)
-            click.echo(f"The table {schema}.{table} is made.")
+            made = asyncio.run(
+                sql.create_table(connection_string, schema_name=schema, table_name=table, dialect=chosen)
+            )
+            if table not in made:
+                click.echo(f"The table {schema}.{table} exists already, and is left as it is.")
+            for name in made:
+                click.echo(f"The table {schema}.{name} is made.")
 
 
 @contextlib.contextmanager
@@ -96,14 +98,21 @@ def _messages() -> Iterator[None]:
 
 
 def _cache_of(script: Path) -> DistributedCache:
-    cache = load_host(script).services.get(DistributedCache)
+    with contextlib.redirect_stdout(io.StringIO()):  # the script tells that it starts a server, which it does not
+        cache = load_host(script).services.get(DistributedCache)
     if cache is None:
         raise click.ClickException(f"{script} adds no cache.")
     return cache
 
 
-def _sql_cache(connection_string: str, schema: str | None, table: str, dialect: str) -> SqlCache:
-    chosen = _DIALECTS[dialect]()
+def _dialect(name: str | None, connection_string: str | None) -> SqlDialect:
+    if name is not None:
+        return DIALECTS[name]()
+    return SqlServerDialect() if connection_string is None else dialect_of(connection_string)
+
+
+def _sql_cache(connection_string: str, schema: str | None, table: str, dialect: str | None) -> SqlCache:
+    chosen = _dialect(dialect, connection_string)
     return SqlCache(connection_string, schema_name=schema or chosen.default_schema, table_name=table, dialect=chosen)
 
 

@@ -45,6 +45,14 @@ def test_ping_nobody() -> None:
     assert done.returncode == 1
     assert where in done.stderr
     assert "secret" not in done.stderr
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.count("cannot be reached") == 1
+
+
+def test_ping_a_server_that_is_no_sentinel(redis_url: str) -> None:
+    done = cache("ping", "--redis", f"{redis_url.removeprefix('redis://')},serviceName=main")
+    assert done.returncode == 1
+    assert "does not answer as a Sentinel" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -60,6 +68,7 @@ def test_ping_takes_the_cache_of_a_script(redis_url: str, tmp_path: Path) -> Non
     assert (done.returncode, done.stderr) == (0, "")
     assert "Starting" not in done.stdout  # for nothing does
     assert "probe:       written, read, removed\n" in done.stdout
+    assert done.stdout.startswith("server:      Redis ")  # and not: Starting Kestrun server ...
     assert "not reached" not in done.stdout
 
 
@@ -96,8 +105,9 @@ def test_ping_wants_one_cache(options: list[str]) -> None:
     assert "Give one of --redis, --connection-string and --file." in done.stderr
 
 
-def test_ping_postgres_says_whether_the_table_exists(postgres_database: str) -> None:
-    options = ["--dialect", "postgres", "--connection-string", postgres_database]
+@pytest.mark.parametrize("dialect", [["--dialect", "postgres"], []])
+def test_ping_postgres_says_whether_the_table_exists(postgres_database: str, dialect: list[str]) -> None:
+    options = [*dialect, "--connection-string", postgres_database]
     done = cache("ping", *options)
     assert done.returncode == 1
     assert "server:      PostgreSQL " in done.stdout
@@ -109,7 +119,14 @@ def test_ping_postgres_says_whether_the_table_exists(postgres_database: str) -> 
     assert (done.returncode, done.stderr) == (0, "")
     assert "server:      PostgreSQL " in done.stdout
     assert "table:       public.Sessions exists\n" in done.stdout
+    assert "key ring:    public.DataProtectionKeys exists\n" in done.stdout
     assert "probe:       written, read, removed\n" in done.stdout
+    postgres_server.shared_server().execute('DROP TABLE "DataProtectionKeys"', database=name_of(postgres_database))
+    assert "key ring:    public.DataProtectionKeys does not exist\n" in cache("ping", *options).stdout
+
+
+def name_of(connection_string: str) -> str:
+    return dict(part.split("=") for part in connection_string.split(";"))["Database"]
 
 
 def test_ping_sql_server(sqlserver_table: str) -> None:
@@ -124,10 +141,23 @@ def test_ping_sql_server(sqlserver_table: str) -> None:
 def test_create_table_once(postgres_database: str) -> None:
     options = ["--dialect", "postgres", "--connection-string", postgres_database, "--table", "Visits"]
     done = cache("create-table", *options)
-    assert (done.returncode, done.stdout) == (0, "The table public.Visits is made.\n")
+    assert done.returncode == 0
+    assert done.stdout == "The table public.Visits is made.\nThe table public.DataProtectionKeys is made.\n"
     done = cache("create-table", *options)
     assert done.returncode == 1
     assert "public.Visits exists already" in done.stderr
+
+
+def test_create_table_adds_the_key_ring_to_a_table_of_microsofts_tool(postgres_database: str) -> None:
+    options = ["--connection-string", postgres_database]
+    assert cache("create-table", *options).returncode == 0
+    postgres_server.shared_server().execute('DROP TABLE "DataProtectionKeys"', database=name_of(postgres_database))
+    done = cache("create-table", *options)
+    assert done.returncode == 0
+    assert done.stdout == (
+        "The table public.Sessions exists already, and is left as it is.\n"
+        "The table public.DataProtectionKeys is made.\n"
+    )
 
 
 def test_create_table_needs_a_place() -> None:
@@ -160,7 +190,7 @@ def test_the_script_is_printed(options: list[str], parts: list[str]) -> None:
 
 def test_the_printed_script_makes_the_table(postgres_database: str) -> None:
     made = cache("create-table", "--script", "--dialect", "postgres").stdout
-    database = dict(part.split("=") for part in postgres_database.split(";"))["Database"]
+    database = name_of(postgres_database)
     for statement in made.split(";\n"):
         if statement.strip() and statement not in ("BEGIN", "COMMIT"):
             postgres_server.shared_server().execute(statement, database=database)

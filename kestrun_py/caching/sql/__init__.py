@@ -2,12 +2,14 @@
 
 from kestrun_py.caching.sql.cache import SqlCache
 from kestrun_py.caching.sql.dialect import SqlDialect
+from kestrun_py.caching.sql.dialects import DIALECTS, dialect_of
 from kestrun_py.caching.sql.keys import SqlXmlRepository
 from kestrun_py.caching.sql.postgres import PostgresDialect
 from kestrun_py.caching.sql.schema import create_table, create_table_script
 from kestrun_py.caching.sql.sqlserver import SqlServerDialect
 
 __all__ = [
+    "DIALECTS",
     "PostgresDialect",
     "SqlCache",
     "SqlDialect",
@@ -15,4 +17,5 @@ __all__ = [
     "SqlXmlRepository",
     "create_table",
     "create_table_script",
+    "dialect_of",
 ]

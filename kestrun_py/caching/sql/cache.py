@@ -15,7 +15,7 @@ from kestrun_py.caching.contract import (
     Lease,
 )
 from kestrun_py.caching.sql.database import Database, DuplicateError, SerializationError
-from kestrun_py.caching.sql.dialect import Failure, SqlDialect, time_text, unix_time, whole_seconds
+from kestrun_py.caching.sql.dialect import KEYS_TABLE, Failure, SqlDialect, time_text, unix_time, whole_seconds
 from kestrun_py.caching.sql.keys import SqlXmlRepository
 from kestrun_py.caching.sql.link import Link
 from kestrun_py.caching.sql.purge import ExpiredItemsPurge
@@ -76,8 +76,8 @@ class SqlCache(DistributedCache):
         self._default_sliding = to_seconds(default_sliding_expiration, "default_sliding_expiration")
         if self._default_sliding <= 0:
             raise ArgumentError("The sliding expiration value must be positive.")
-        if not connection_string or not connection_string.strip():
-            raise ArgumentError("connection_string must be given.")
+        if not isinstance(connection_string, str) or not connection_string.strip():
+            raise ArgumentError("connection_string must be given, as text.")
         self._database = Database(dialect, connection_string, schema_name, table_name)
         self._statements = self._database.statements
         self._purge = ExpiredItemsPurge(self._database, interval, logger)
@@ -100,10 +100,13 @@ class SqlCache(DistributedCache):
             begun = time.perf_counter()
             link.query("SELECT 1")
             round_trip = time.perf_counter() - begun
-            exists = link.query(self._statements.table_exists, database.schema, database.table)[0][0]
-            server, version = link.server()
-            table = f"{database.schema}.{database.table} {'exists' if exists else 'does not exist'}"
-            return CacheStatus(server, version, round_trip, {"address": database.settings.address, "table": table})
+            version = str(link.query(self._statements.server_version)[0][0])
+            missing = database.missing_tables(link)
+            details = {"address": database.settings.address}
+            for label, table in (("table", database.table), ("key ring", KEYS_TABLE)):
+                details[label] = f"{database.schema}.{table} {'does not exist' if table in missing else 'exists'}"
+            problems = (str(database.missing(database.table)),) if database.table in missing else ()
+            return CacheStatus(link.product(), version, round_trip, details, problems)
 
         return await database.run(ask, timeout)
 

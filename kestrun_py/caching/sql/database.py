@@ -6,12 +6,13 @@ import asyncio
 import copy
 import random
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, TypeVar
 
 from kestrun_py.caching.sql._odbc import check_odbc, pyodbc
-from kestrun_py.caching.sql.dialect import Failure, SqlDialect
+from kestrun_py.caching.sql.dialect import KEYS_TABLE, Failure, SqlDialect
 from kestrun_py.caching.sql.link import Link, Row
 from kestrun_py.caching.sql.pool import ConnectionPool, error_text
 from kestrun_py.errors import CacheError, CacheTableMissingError, CacheTimeoutError, CacheUnavailableError
@@ -120,6 +121,23 @@ class Database:
         """Runs one statement; see `run`."""
         return await self.run(lambda link: link.query(statement, *parameters), timeout, retried=retried)
 
+    def missing_tables(self, link: Link) -> list[str]:
+        """Those of the session table and the table of the key ring that do not exist; in a connection's thread."""
+        exists = self.statements.table_exists
+        return [name for name in (self.table, KEYS_TABLE) if not link.query(exists, self.schema, name)[0][0]]
+
+    def missing(self, table: str) -> CacheTableMissingError:
+        """The error that says that a table is missing, and what makes it."""
+        return CacheTableMissingError(
+            f"{self._place} has no table {self.schema}.{table}. Create it by: kestrun cache create-table "
+            f"--connection-string ... --schema {shlex.quote(self.schema)} --table {shlex.quote(self.table)} "
+            f"--dialect {self.dialect.option}"
+        )
+
+    @property
+    def _place(self) -> str:
+        return f"{self.dialect.name} ({self.settings.address})"
+
     def failure(self, error: BaseException) -> Failure:
         """What a database's error means."""
         text = error_text(error)
@@ -131,15 +149,12 @@ class Database:
         return isinstance(error, pyodbc.Error) and self.failure(error) in _UNHARMED
 
     def _translated(self, error: pyodbc.Error, failure: Failure) -> CacheError:
-        name = self.dialect.name
-        place = f"{name} ({self.settings.address})"
+        place = self._place
         text = self.settings.without_secrets(error_text(error))
         match failure:
             case Failure.NO_TABLE:
-                return CacheTableMissingError(
-                    f"{place} has no table {self.schema}.{self.table}, or not all that belongs to it. Create it by: "
-                    f"kestrun cache create-table --connection-string ... --schema {self.schema} --table {self.table}"
-                )
+                keys = re.search(rf"{re.escape(self.schema)}\.{KEYS_TABLE}(?!\w)", text)
+                return self.missing(KEYS_TABLE if keys else self.table)
             case Failure.TIMEOUT:
                 return CacheTimeoutError(f"{place} did not answer in time: {text}")
             case Failure.DEADLOCK:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
@@ -69,6 +70,7 @@ class Statements:
         claim: (lease id, token, milliseconds) -> [claimed]. Takes a lease that has no entry.
         purge: () -> [removed]. Removes at most 1,000 expired rows and passes over locked ones.
         table_exists: (schema, table) -> [number].
+        server_version: () -> [text].
         read_keys: () -> [xml] of every row.
         touch: (lease id, any bytes). Writes the row, and so holds it to the end of the transaction.
         append_key: (friendly name, xml, expected number of rows) -> [added].
@@ -88,6 +90,7 @@ class Statements:
     claim: str
     purge: str
     table_exists: str
+    server_version: str
     read_keys: str
     touch: str
     append_key: str
@@ -101,8 +104,14 @@ class SqlDialect(ABC):
     #: What log lines and messages call the cache.
     name: ClassVar[str]
 
+    #: What the ``kestrun`` command calls it.
+    option: ClassVar[str]
+
     #: The schema that a script means when it names none.
     default_schema: ClassVar[str]
+
+    #: Every keyword of a connection string that is understood, in lower case, and what it stands for.
+    keywords: ClassVar[Mapping[str, str]]
 
     @abstractmethod
     def settings(self, connection_string: str) -> ConnectionSettings:
@@ -136,12 +145,12 @@ class SqlDialect(ABC):
         """Returns what creates the tables, to be run by hand."""
 
 
-def checked_name(value: str, what: str, longest: int, length: int) -> str:
+def checked_name(value: str, what: str, longest: int, length: Callable[[str], int]) -> str:
     """Returns the name of a schema or table that can be quoted."""
-    if not value or not value.strip():
-        raise ArgumentError(f"{what} must be given.")
-    if length > longest:
-        raise ArgumentError(f"{what} has {length} characters; the database takes at most {longest}.")
+    if not isinstance(value, str) or not value.strip():
+        raise ArgumentError(f"{what} must be given, as text.")
+    if length(value) > longest:
+        raise ArgumentError(f"{what} has {length(value)} characters; the database takes at most {longest}.")
     if not value.isprintable():
         raise ArgumentError(f"{what} holds a character that cannot be printed.")
     return value

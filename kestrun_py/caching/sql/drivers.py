@@ -16,6 +16,7 @@ __all__ = ["Driver", "find_postgres_driver", "find_sqlserver_driver"]
 
 _MICROSOFT: Final = ("ODBC Driver 18 for SQL Server", "ODBC Driver 17 for SQL Server")
 _POSTGRES: Final = ("PostgreSQL Unicode", "PostgreSQL Unicode(x64)", "PostgreSQL", "psqlODBC", "PostgreSQL ANSI")
+_FREE_TDS: Final = "FreeTDS"
 _ARCHITECTURES: Final = {"aarch64": "arm64", "amd64": "x86_64"}
 
 
@@ -46,10 +47,12 @@ def find_sqlserver_driver() -> Driver:
     library = _packaged_library()
     if library is not None:
         return Driver(str(library))
-    if "FreeTDS" in registered:
-        return Driver("FreeTDS", free_tds=True)
+    if _FREE_TDS in registered:
+        return Driver(_FREE_TDS, free_tds=True)
     raise CacheError(
-        'No ODBC driver for SQL Server was found. Get Microsoft\'s by pip install "kestrun-py[sqlserver]", or by '
+        f"No ODBC driver for SQL Server was found: none of {_listed((*_MICROSOFT, _FREE_TDS))} is registered "
+        f"(registered are: {_listed(registered)}), and {_package_state()}. "
+        'Get Microsoft\'s by pip install "kestrun-py[sqlserver]", or by '
         "installing the package msodbcsql18; or FreeTDS by 'apt install tdsodbc'; or name one in the connection "
         "string (Driver=...)."
     )
@@ -67,24 +70,41 @@ def find_postgres_driver() -> Driver:
         if name in registered:
             return Driver(name)
     raise CacheError(
-        "No ODBC driver for PostgreSQL was found. Install it by 'apt install odbc-postgresql' or "
+        f"No ODBC driver for PostgreSQL was found: none of {_listed(_POSTGRES)} is registered (registered are: "
+        f"{_listed(registered)}). Install it by 'apt install odbc-postgresql' or "
         "'dnf install postgresql-odbc'; or name one in the connection string (Driver=...)."
     )
 
 
 def _packaged_library() -> Path | None:
     """The driver in the ``mssql-python-odbc`` package, which holds a folder a family of Linux distributions."""
-    spec = importlib.util.find_spec("mssql_python_odbc")
-    if spec is None or spec.origin is None:
+    package = _package()
+    if package is None:
         return None
     machine = platform.machine().lower()
     machine = _ARCHITECTURES.get(machine, machine)
-    root = Path(spec.origin).parent / "libs" / "linux"
     for family in _families():
-        found = sorted((root / family / machine / "lib").glob("libmsodbcsql-*.so*"))
+        found = sorted((package / family / machine / "lib").glob("libmsodbcsql-*.so*"))
         if found:
             return found[-1]
     return None
+
+
+def _package() -> Path | None:
+    """Where the ``mssql-python-odbc`` package has its libraries for Linux."""
+    spec = importlib.util.find_spec("mssql_python_odbc")
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent / "libs" / "linux"
+
+
+def _package_state() -> str:
+    package = _package()
+    if package is None:
+        return "the package mssql-python-odbc is not installed"
+    return f"the package mssql-python-odbc has none for this machine ({package}, {platform.machine()})"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names) or "none"
 
 
 def _families() -> Sequence[str]:

@@ -185,9 +185,9 @@ class Link:
         finally:
             self._raw.autocommit = True
 
-    def server(self) -> tuple[str, str]:
-        """The product and the version of the server."""
-        return str(self._raw.getinfo(pyodbc.SQL_DBMS_NAME)), str(self._raw.getinfo(pyodbc.SQL_DBMS_VER))
+    def product(self) -> str:
+        """The product name of the server."""
+        return str(self._raw.getinfo(pyodbc.SQL_DBMS_NAME))
 
     def _close_cursors(self) -> None:
         # A cursor that outlives its connection cannot be freed without an error.

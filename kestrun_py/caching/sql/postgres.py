@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -104,7 +104,9 @@ class PostgresDialect(SqlDialect):
     """PostgreSQL. Understands Npgsql connection strings, ``postgresql://`` URLs and ODBC connection strings."""
 
     name: ClassVar[str] = "PostgreSQL"
+    option: ClassVar[str] = "postgres"
     default_schema: ClassVar[str] = "public"
+    keywords: ClassVar[Mapping[str, str]] = _KEYWORDS
 
     def settings(self, connection_string: str) -> ConnectionSettings:
         if connection_string.lstrip().lower().startswith(("postgresql://", "postgres://")):
@@ -208,5 +210,5 @@ def _libpq_value(value: str) -> str:
 
 def _quoted(name: str, what: str) -> str:
     # Longer names would be cut off by the server, and then mean another table.
-    checked_name(name, what, 63, len(name.encode("utf-8", "surrogatepass")))
+    checked_name(name, what, 63, lambda name: len(name.encode("utf-8", "surrogatepass")))
     return '"' + name.replace('"', '""') + '"'

@@ -27,39 +27,42 @@ async def create_table(
     table_name: str,
     dialect: SqlDialect,
     timeout: float = 30.0,
-) -> None:
-    """Creates the session table with its index, and the table of the key ring if it is missing, in one transaction.
+) -> list[str]:
+    """Creates the session table with its index, and the table of the key ring, in one transaction.
+
+    One that exists is left as it is: ``dotnet sql-cache create`` makes the session table alone.
+
+    Returns:
+        The names of the tables that were made: one or both.
 
     Raises:
         ArgumentError: The connection string or a name is not usable.
-        CacheError: The session table exists; nothing was changed.
+        CacheError: Both tables exist; nothing was changed.
         CacheUnavailableError: The database cannot be reached, or refuses (for instance, the schema does not exist).
     """
     database = Database(dialect, connection_string, schema_name, table_name)
     statements = database.statements
 
-    def exists(link: Link, table: str) -> bool:
-        return bool(link.query(statements.table_exists, schema_name, table)[0][0])
-
-    def create(link: Link) -> bool:
-        if exists(link, table_name):
-            return False
-        steps = list(statements.create_table)
-        if not exists(link, KEYS_TABLE):
-            steps.append(statements.create_keys_table)
+    def create(link: Link) -> list[str]:
+        missing = database.missing_tables(link)
         try:
             with link.transaction():
-                for step in steps:
+                for step in statements.create_table if table_name in missing else ():
                     link.query(step)
+                if KEYS_TABLE in missing:
+                    link.query(statements.create_keys_table)
         except pyodbc.Error:
-            if exists(link, table_name):
-                return False  # somebody else was quicker
-            raise
-        return True
+            if database.missing_tables(link) == missing:
+                raise
+            return create(link)  # somebody else was quicker
+        return missing
 
     try:
-        created = await database.run(create, timeout, retried=frozenset())
+        made = await database.run(create, timeout, retried=frozenset())
     finally:
         await database.close()
-    if not created:
-        raise CacheError(f"The table {schema_name}.{table_name} exists already; nothing was changed.")
+    if not made:
+        raise CacheError(
+            f"The table {schema_name}.{table_name} exists already, and so does {KEYS_TABLE}; nothing was changed."
+        )
+    return made

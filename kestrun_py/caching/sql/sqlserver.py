@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Final
 
 from kestrun_py.caching.sql._sqlserver_sql import sqlserver_statements
@@ -107,7 +108,9 @@ class SqlServerDialect(SqlDialect):
     """SQL Server, and servers that speak its protocol and T-SQL. Understands ADO.NET and ODBC connection strings."""
 
     name: ClassVar[str] = "SQL Server"
+    option: ClassVar[str] = "sqlserver"
     default_schema: ClassVar[str] = "dbo"
+    keywords: ClassVar[Mapping[str, str]] = _KEYWORDS
 
     def settings(self, connection_string: str) -> ConnectionSettings:
         if is_odbc_string(connection_string):
@@ -262,5 +265,5 @@ def _yes(flag: bool) -> str:
 
 
 def _quoted(name: str, what: str) -> str:
-    checked_name(name, what, 128, len(name.encode("utf-16-le", "surrogatepass")) // 2)
+    checked_name(name, what, 128, lambda name: len(name.encode("utf-16-le", "surrogatepass")) // 2)
     return "[" + name.replace("]", "]]") + "]"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kestrun_py.caching.sql import PostgresDialect, SqlDialect, SqlServerDialect
+from kestrun_py.caching.sql import PostgresDialect, SqlDialect, SqlServerDialect, dialect_of
 from kestrun_py.caching.sql.connection_string import (
     is_odbc_string,
     odbc_string,
@@ -407,3 +407,27 @@ def test_what_postgresql_does_not_understand_is_named(text: str, problem: str) -
     with pytest.raises(ArgumentError, match=problem) as caught:
         PostgresDialect().settings(text)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "dialect"),
+    [
+        ("Host=h;Database=d;Username=u;Password=p", PostgresDialect),
+        ("Server=h;Port=5432;Database=d;User Id=u;Password=p", PostgresDialect),
+        ("host=h;user=u;sslmode=require", PostgresDialect),
+        ("PostgreSQL://u:p@h/d", PostgresDialect),
+        (" postgres://h", PostgresDialect),
+        ("Driver={PostgreSQL Unicode};Servername=h", PostgresDialect),
+        ("Driver=/usr/lib/psqlodbcw.so;Servername=h", PostgresDialect),
+        ("Server=h;Database=d;User Id=u;Password=p;TrustServerCertificate=True", SqlServerDialect),
+        ("Server=h;Database=d;User Id=u;Password=p", SqlServerDialect),
+        ("Data Source=h;Initial Catalog=d;Integrated Security=SSPI", SqlServerDialect),
+        ("Driver={ODBC Driver 18 for SQL Server};Server=h", SqlServerDialect),
+        ("DSN=mine", SqlServerDialect),
+        ("Server=h;Password=Host=x;User Id=u", SqlServerDialect),
+        ("nonsense", SqlServerDialect),
+        ("", SqlServerDialect),
+    ],
+)
+def test_a_connection_string_tells_its_dialect(text: str, dialect: type[SqlDialect]) -> None:
+    assert type(dialect_of(text)) is dialect

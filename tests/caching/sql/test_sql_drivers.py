@@ -89,6 +89,22 @@ def test_no_driver_is_an_error_that_tells_how_to_get_one(
         find_postgres_driver()
 
 
+def test_no_driver_is_an_error_that_tells_where_it_looked(
+    registered: list[str], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(CacheError, match=r"'ODBC Driver 18.*'FreeTDS' is registered \(registered are: none\)"):
+        find_sqlserver_driver()
+    registered.append("MariaDB")
+    with pytest.raises(CacheError, match=r"'PostgreSQL Unicode'.* \(registered are: 'MariaDB'\)"):
+        find_postgres_driver()
+    with pytest.raises(CacheError, match="the package mssql-python-odbc is not installed"):
+        find_sqlserver_driver()
+    package: Path = request.getfixturevalue("package")
+    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    with pytest.raises(CacheError, match=rf"has none for this machine \({package}, riscv64\)"):
+        find_sqlserver_driver()
+
+
 def test_a_driver_named_in_the_string_is_not_looked_for(registered: list[str]) -> None:
     assert SqlServerDialect().settings("Driver=mine;Server=s").odbc == "Driver=mine;Server=s"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -231,16 +232,22 @@ async def test_many_sets_of_one_key_at_once(cache: SqlCache) -> None:
 async def test_ping_tells_server_version_and_table(cache: SqlCache) -> None:
     status = await cache.ping()
     assert status.server == "PostgreSQL"
-    assert status.version[0].isdigit()
+    shown = shared_server().execute("SHOW server_version")[0][0]
+    assert status.version == shown
     assert 0 < status.round_trip < 10
     assert status.details["table"] == f"{cache._database.schema}.Sessions exists"
+    assert status.details["key ring"] == f"{cache._database.schema}.DataProtectionKeys exists"
+    assert status.problems == ()
 
 
 async def test_ping_tells_that_the_table_is_missing() -> None:
     cache = SqlCache(
         shared_server().connection_string(), schema_name="public", table_name="Nowhere", dialect=PostgresDialect()
     )
-    assert (await cache.ping()).details["table"] == "public.Nowhere does not exist"
+    status = await cache.ping()
+    assert status.details["table"] == "public.Nowhere does not exist"
+    assert status.details["key ring"] == "public.DataProtectionKeys does not exist"
+    assert "has no table public.Nowhere. Create it by: kestrun cache create-table" in status.problems[0]
     await cache.close()
 
 
@@ -257,9 +264,21 @@ async def test_a_missing_table_is_an_error_that_names_the_command() -> None:
     ):
         with pytest.raises(
             CacheTableMissingError,
-            match=r"kestrun cache create-table --connection-string \.\.\. --schema public --table Nowhere",
+            match=r"kestrun cache create-table --connection-string \.\.\. --schema public --table Nowhere "
+            "--dialect postgres",
         ):
             await use
+    await cache.close()
+
+
+async def test_the_advised_command_is_quoted_for_the_shell() -> None:
+    cache = SqlCache(
+        shared_server().connection_string(), schema_name="public", table_name="It's; here", dialect=PostgresDialect()
+    )
+    with pytest.raises(CacheTableMissingError) as caught:
+        await cache.get("key")
+    command = shlex.split(str(caught.value).partition("by: ")[2])
+    assert command[command.index("--table") + 1] == "It's; here"
     await cache.close()
 
 
@@ -304,8 +323,9 @@ def test_arguments_are_checked() -> None:
     for name in ("connection_string", "schema_name", "table_name"):
         with pytest.raises(ArgumentError, match=name):
             make(**{name: ""})
-        with pytest.raises(ArgumentError, match=name):
-            make(**{name: "  "})
+        for wrong in ("  ", None, 5):
+            with pytest.raises(ArgumentError, match=name):
+                make(**{name: wrong})
     with pytest.raises(ArgumentError, match="table_name"):
         make(table_name="t" * 129)
     with pytest.raises(ArgumentError, match="table_name"):

@@ -24,8 +24,10 @@ def schema() -> Iterator[str]:
     server.execute(f'DROP SCHEMA "{name}" CASCADE')
 
 
-async def make(schema: str, table: str = "Sessions") -> None:
-    await create_table(shared_server().connection_string(), schema_name=schema, table_name=table, dialect=DIALECT)
+async def make(schema: str, table: str = "Sessions") -> list[str]:
+    return await create_table(
+        shared_server().connection_string(), schema_name=schema, table_name=table, dialect=DIALECT
+    )
 
 
 def columns(schema: str, table: str) -> list[tuple[object, ...]]:
@@ -39,7 +41,7 @@ def columns(schema: str, table: str) -> list[tuple[object, ...]]:
 
 
 async def test_the_tables_have_aspnet_cores_columns(schema: str) -> None:
-    await make(schema)
+    assert await make(schema) == ["Sessions", "DataProtectionKeys"]
     assert columns(schema, "Sessions") == [
         ("Id", "character varying", "NO", 449),
         ("Value", "bytea", "NO", None),
@@ -68,14 +70,24 @@ async def test_a_table_that_exists_is_left_alone(schema: str) -> None:
 
 async def test_a_second_session_table_shares_the_key_ring(schema: str) -> None:
     await make(schema)
-    await make(schema, "Others")
+    assert await make(schema, "Others") == ["Others"]
     assert columns(schema, "Others") == columns(schema, "Sessions")
+
+
+async def test_a_table_of_microsofts_tool_gets_its_key_ring(schema: str) -> None:
+    """``dotnet sql-cache create`` makes the session table alone."""
+    await make(schema)
+    shared_server().execute(f'DROP TABLE "{schema}"."DataProtectionKeys"')
+    shared_server().execute(f"INSERT INTO \"{schema}\".\"Sessions\" VALUES ('a', '', now())")
+    assert await make(schema) == ["DataProtectionKeys"]
+    assert columns(schema, "DataProtectionKeys")
+    assert shared_server().execute(f'SELECT count(*) FROM "{schema}"."Sessions"')[0][0] == 1
 
 
 async def test_of_several_at_once_one_makes_the_table(schema: str) -> None:
     results = await asyncio.gather(*(make(schema) for _ in range(4)), return_exceptions=True)
-    assert results.count(None) == 1
-    assert all("exists already" in str(result) for result in results if result is not None)
+    assert results.count(["Sessions", "DataProtectionKeys"]) == 1
+    assert sum("exists already" in str(result) for result in results) == 3
 
 
 async def test_all_or_nothing_is_made(schema: str) -> None:

@@ -46,6 +46,8 @@ def query(link: Link, statement: str, *parameters: object) -> list[Any]:
     """`Link.query`, with T-SQL batches translated."""
     if "@" in statement or "[" in statement:
         return run_batch(link._raw, statement, parameters)
+    if "SERVERPROPERTY" in statement:
+        return _query(link, "SHOW server_version")
     return _query(link, statement, *parameters)
 
 
