@@ -104,6 +104,8 @@ async def _greet(cache: DistributedCache, ring: KeyRing | None, logger: Logger) 
         )
         for label, finding in status.details.items():
             logger.information("The {Cache} cache's {Label}: {Finding}", cache.name, label, finding)
+        for problem in status.problems:
+            logger.warning("{Problem}", problem)
     if ring is not None:
         with suppress(DataProtectionError):  # the ring logs it, and the first request tries again
             await ring.load()

@@ -17,6 +17,7 @@ from shared_site import listening, new_host, visiting
 
 from kestrun_py import KestrunHost
 from kestrun_py.caching import DistributedCache
+from kestrun_py.caching.sql import PostgresDialect, create_table
 from kestrun_py.errors import ArgumentError, InvalidOperationError
 from kestrun_py.logging import LogLevel
 
@@ -115,6 +116,7 @@ async def test_a_missing_table(nodes: Nodes) -> None:
     cache = PostgresShared(table=False)
     node = await nodes.start(cache)
     assert "Sessions does not exist" in await said(node.log, LogLevel.INFORMATION, "table")
+    assert COMMAND.format(cache.schema) in await said(node.log, LogLevel.WARNING, "has no table .*Sessions")
     for path in ("/counter", "/counter-def", "/stream"):
         await assert_names_the_command(node, cache.schema, path)
     for path in ("/plain", "/read", "/logout"):
@@ -145,7 +147,11 @@ async def test_a_table_without_the_one_of_the_keys(nodes: Nodes) -> None:
     cache.execute("DROP TABLE {keys}")
     node = await nodes.start(cache)
     await assert_names_the_command(node, cache.schema, "/counter")
+    assert "has no table" in node.log.errors[-1].message
+    assert "DataProtectionKeys" in node.log.errors[-1].message
     assert cache.entries() == {}
+    await create_table(**cache.verb()[1], dialect=PostgresDialect())
+    assert (await node.get("/counter")).result == 1
 
 
 async def test_a_missing_table_when_the_request_goes_on(nodes: Nodes) -> None:

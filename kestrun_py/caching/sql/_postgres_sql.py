@@ -245,7 +245,7 @@ def postgres_statements(table: str, keys: str) -> Statements:
         claim=fill(_CLAIM),
         purge=fill(_PURGE),
         table_exists="SELECT count(*) FROM information_schema.tables WHERE table_schema = ? AND table_name = ?",
-        server_version="SELECT current_setting('server_version')",
+        server_version="SELECT split_part(current_setting('server_version'), ' ', 1)",
         read_keys=fill('SELECT "Xml" FROM {keys} WHERE "Xml" IS NOT NULL ORDER BY "Id"'),
         touch=fill(_TOUCH),
         append_key=fill(_APPEND_KEY),

@@ -232,8 +232,7 @@ async def test_many_sets_of_one_key_at_once(cache: SqlCache) -> None:
 async def test_ping_tells_server_version_and_table(cache: SqlCache) -> None:
     status = await cache.ping()
     assert status.server == "PostgreSQL"
-    shown = shared_server().execute("SHOW server_version")[0][0]
-    assert status.version == shown
+    assert status.version == shared_server().execute("SHOW server_version")[0][0].split()[0]
     assert 0 < status.round_trip < 10
     assert status.details["table"] == f"{cache._database.schema}.Sessions exists"
     assert status.details["key ring"] == f"{cache._database.schema}.DataProtectionKeys exists"

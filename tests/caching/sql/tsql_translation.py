@@ -47,7 +47,7 @@ def query(link: Link, statement: str, *parameters: object) -> list[Any]:
     if "@" in statement or "[" in statement:
         return run_batch(link._raw, statement, parameters)
     if "SERVERPROPERTY" in statement:
-        return _query(link, "SHOW server_version")
+        return _query(link, PostgresDialect().statements("public", "Sessions").server_version)
     return _query(link, statement, *parameters)
 
 
