@@ -18,7 +18,7 @@ from kestrun_py.data_protection.key_xml import KeyElements, new_key, read_elemen
 from kestrun_py.data_protection.keys import KEY_LIFETIME, REFRESH_PERIOD, Key, choose_keys
 from kestrun_py.data_protection.protector import DataProtector, KeySet
 from kestrun_py.data_protection.repositories import XmlRepository
-from kestrun_py.errors import KeyRingError
+from kestrun_py.errors import KestrunError, KeyRingError
 from kestrun_py.logging import Logger, default_logger
 
 __all__ = ["KeyRing"]
@@ -174,7 +174,12 @@ class KeyRing:
         reason = "there was no answer in time" if isinstance(error, TimeoutError) else str(error) or repr(error)
         self._failure = KeyRingError(f"The key ring in {self._repository} cannot be used: {reason}")
         self._refresh_at = self._clock() + _AFTER_FAILED_REFRESH.total_seconds()
-        self._logger.error("The key ring in {Repository} was not loaded", str(self._repository), exception=error)
+        self._logger.error(
+            "The key ring in {Repository} was not loaded: {Reason}",
+            str(self._repository),
+            reason,
+            exception=_unexpected(error),
+        )
 
     def _succeed(self, keys: KeySet, refresh_at: datetime) -> None:
         self._failure = None
@@ -206,7 +211,11 @@ class KeyRing:
             except Exception as error:
                 if existing is None:
                     raise
-                self._logger.error("The key ring needs a new key, and goes on without", exception=error)
+                self._logger.error(
+                    "The key ring needs a new key, and goes on without: {Reason}",
+                    str(error),
+                    exception=_unexpected(error),
+                )
                 return self._key_set(elements.keys, existing), _AFTER_FAILED_REFRESH
             if key is not None:
                 return self._key_set((*elements.keys, key), choice.default or key), _refresh_period()
@@ -235,6 +244,11 @@ class KeyRing:
             key.expiration_date.isoformat(),
         )
         return key
+
+
+def _unexpected(error: Exception) -> Exception | None:
+    """An error that its traceback explains; what is known to go wrong has a text, and may do so at every request."""
+    return None if isinstance(error, KestrunError | TimeoutError) else error
 
 
 def _refresh_period() -> timedelta:

@@ -74,10 +74,13 @@ class Log:
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, str]] = []
+        self.tracebacks: list[BaseException] = []
 
     def __getattr__(self, level: str) -> Any:
         def write(template: str, *values: object, exception: BaseException | None = None) -> None:
             text = " | ".join([template, *map(str, values)])
+            if exception is not None:
+                self.tracebacks.append(exception)
             self.lines.append((level, text if exception is None else f"{text} | {exception}"))
 
         return write

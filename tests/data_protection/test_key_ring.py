@@ -142,6 +142,30 @@ async def test_a_failed_load_fails_for_all_and_the_next_call_tries_again(ring: K
     assert len(log.texts("error")) == 1
 
 
+@pytest.mark.parametrize("error", [CacheUnavailableError("no connection"), KeyRingError("no connection")])
+async def test_a_failure_that_is_known_is_logged_without_a_traceback(
+    ring: KeyRing, store: Store, log: Log, error: Exception
+) -> None:
+    store.broken = error
+    with pytest.raises(KeyRingError, match="no connection"):
+        await ring.load()
+    store.broken = None
+    store.read_only = error
+    with pytest.raises(KeyRingError, match="no connection"):
+        await ring.load()
+    store.elements.append(key_xml(ID, created=START - timedelta(days=89)))
+    await ring.load()
+    assert [("no connection" in text) for text in log.texts("error")] == [True] * 3
+    assert log.tracebacks == []
+
+
+async def test_a_failure_that_is_not_known_is_logged_with_its_traceback(ring: KeyRing, store: Store, log: Log) -> None:
+    store.broken = ZeroDivisionError("oops")
+    with pytest.raises(KeyRingError, match="oops"):
+        await ring.load()
+    assert log.tracebacks == [store.broken]
+
+
 async def test_a_load_that_nobody_waits_for_any_more_fails_quietly(clock: Clock, log: Log) -> None:
     store = SlowStore()
     store.broken = OSError("broken")
