@@ -127,66 +127,37 @@ class ServiceVerbs(ABC):
             "add_distributed_sqlserver_cache",
             SqlServerDialect(),
             connection_string,
-            schema_name,
-            table_name,
-            expired_items_deletion_interval,
-            default_sliding_expiration,
+            schema_name=schema_name,
+            table_name=table_name,
+            expired_items_deletion_interval=expired_items_deletion_interval,
+            default_sliding_expiration=default_sliding_expiration,
         )
 
     def add_distributed_postgres_cache(
-        self,
-        connection_string: str,
-        *,
-        schema_name: str = "public",
-        table_name: str = "Sessions",
-        expired_items_deletion_interval: Duration = 1800,
-        default_sliding_expiration: Duration = 1200,
+        self, connection_string: str, *, schema_name: str = "public", table_name: str = "Sessions", **times: Duration
     ) -> Self:
         """Keeps sessions and cache entries in a table of PostgreSQL, over its ODBC driver.
+
+        It is the cache of `add_distributed_sqlserver_cache`, and raises the same errors.
 
         Args:
             connection_string: Npgsql's form (``Host=...;Database=...``), a postgresql:// URL or an ODBC string.
             schema_name: The schema of the table.
             table_name: The table.
-            expired_items_deletion_interval: How often expired entries are removed; at least 5 minutes.
-            default_sliding_expiration: The sliding window of an entry that is stored without any expiration.
-
-        Raises:
-            InvalidOperationError: There is a cache already, or the host is configured.
-            ArgumentError: The connection string, a name or a time is not usable.
-            CacheError: There is no ODBC driver.
+            times: ``expired_items_deletion_interval`` and ``default_sliding_expiration``, as there.
         """
         return self._add_sql_cache(
             "add_distributed_postgres_cache",
             PostgresDialect(),
             connection_string,
-            schema_name,
-            table_name,
-            expired_items_deletion_interval,
-            default_sliding_expiration,
+            schema_name=schema_name,
+            table_name=table_name,
+            **times,
         )
 
-    def _add_sql_cache(
-        self,
-        verb: str,
-        dialect: SqlDialect,
-        connection_string: str,
-        schema_name: str,
-        table_name: str,
-        expired_items_deletion_interval: Duration,
-        default_sliding_expiration: Duration,
-    ) -> Self:
+    def _add_sql_cache(self, verb: str, dialect: SqlDialect, connection_string: str, **options: Any) -> Self:
         return self._add_cache(
-            lambda: SqlCache(
-                connection_string,
-                schema_name=schema_name,
-                table_name=table_name,
-                dialect=dialect,
-                expired_items_deletion_interval=expired_items_deletion_interval,
-                default_sliding_expiration=default_sliding_expiration,
-                logger=self.logger,
-            ),
-            verb,
+            lambda: SqlCache(connection_string, dialect=dialect, logger=self.logger, **options), verb
         )
 
     def _add_cache(self, make: Callable[[], DistributedCache], verb: str) -> Self:
@@ -294,8 +265,14 @@ class ServiceVerbs(ABC):
             application_name: Hosts understand each other's cookies if they share the name and the key ring.
             folder: Where to keep the key ring.
             redis: Instead, the Redis server to keep it in, as `add_distributed_redis_cache` takes it.
+
+        Raises:
+            InvalidOperationError: The host is configured.
+            ArgumentError: The name is no text, both places are given, or an option of Redis is malformed.
         """
         self._check_open("add_data_protection")
+        if not isinstance(application_name, str | None):
+            raise ArgumentError(f"application_name must be text, not {type(application_name).__name__}.")
         if application_name is not None:
             self._application_name = application_name
         if folder is not None and redis is not None:

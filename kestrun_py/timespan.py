@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from datetime import timedelta
 from typing import TypeAlias
@@ -47,13 +46,13 @@ def to_seconds(value: Duration, name: str = "timeout") -> float:
     if isinstance(value, timedelta):
         seconds = value.total_seconds()
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        # compared before it is converted: a huge int does not fit a float
-        seconds = float(value) if abs(value) <= _LIMIT else math.inf
+        seconds = value
     else:
         raise ArgumentError(f"{name}: cannot convert a value of type {type(value).__name__} to a TimeSpan; {_FORMS}.")
-    if not abs(seconds) <= _LIMIT:
-        raise ArgumentError(f"{name}: a TimeSpan is finite and at most {_LIMIT} seconds, not {seconds}.")
-    return seconds
+    if not abs(seconds) <= _LIMIT:  # before it is converted: a huge int does not fit a float
+        shown = "more" if isinstance(value, int) and value.bit_length() > 64 else value
+        raise ArgumentError(f"{name}: a TimeSpan is finite and at most {_LIMIT} seconds, not {shown}.")
+    return float(seconds)
 
 
 def _parse(text: str, name: str) -> timedelta:

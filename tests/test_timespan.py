@@ -87,6 +87,13 @@ def test_what_no_timespan_holds_is_refused(value: Any) -> None:
         to_seconds(value, "io_timeout")
 
 
+def test_what_no_timespan_holds_is_shown() -> None:
+    with pytest.raises(ArgumentError, match=r"at most 922337203685 seconds, not 1000000000000\.$"):
+        to_seconds(10**12)
+    with pytest.raises(ArgumentError, match=r"not 1e\+300\.$"):
+        to_seconds(1e300)
+
+
 @given(st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=10_000_000)))
 def test_text_of_a_span_is_read_back(span: timedelta) -> None:
     minutes, seconds = divmod(span.seconds, 60)
