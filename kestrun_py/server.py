@@ -92,11 +92,16 @@ class Server:
     def stop(self, *, wait: bool = True) -> None:
         """Asks the server to stop; with `wait`, returns when the requests in flight were answered.
 
+        In a worker process the others stop, too.
+
         Raises:
             InvalidOperationError: It is not running.
         """
         if self._loop is None or self._stopping is None or not self.is_running:
             raise InvalidOperationError(f"The server '{self._name}' is not running.")
+        worker = current_worker()
+        if worker is not None:
+            worker.stop_all()
         with suppress(RuntimeError):  # the loop closed in the meantime: it has stopped
             self._loop.call_soon_threadsafe(self._stopping.set)
         if wait and threading.get_ident() != self._serving:

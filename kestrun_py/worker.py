@@ -13,13 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["READY", "VARIABLE", "Worker", "current_worker", "shared_between_workers"]
+__all__ = ["READY", "STOP", "VARIABLE", "Worker", "current_worker", "shared_between_workers"]
 
 VARIABLE: Final = "KESTRUN_WORKER"
 """The environment variable in which a worker finds what its supervisor tells it."""
 
 READY: Final = b"+"
 """What a supervisor hears from a worker that listens."""
+
+STOP: Final = b"."
+"""What it hears from a worker whose script stops the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +33,10 @@ class Worker:
         number: Its number, from 1.
         count: How many workers there are.
         supervisor: The supervisor's process id.
-        channel: The descriptor of a socket to the supervisor, which hears on it that the worker listens.
+        channel: The descriptor of a socket to the supervisor, which hears on it that the worker listens, and
+            that its script has stopped the server.
         folder: A private folder of this group of workers.
+        inode: What the socket is known by, whatever else has its descriptor in another process.
     """
 
     number: int
@@ -39,18 +44,35 @@ class Worker:
     supervisor: int
     channel: int
     folder: str
+    inode: int = 0
 
     def listening(self) -> None:
         """Tells the supervisor that this worker accepts connections."""
-        os.write(self.channel, READY)
+        self._tell(READY)
+
+    def stop_all(self) -> None:
+        """Tells the supervisor that the script stops the server: no worker starts again, and the others stop, too."""
+        self._tell(STOP)
 
     def stop_with_supervisor(self) -> None:
         """Sees to it that this process gets a SIGTERM when its supervisor has died."""
         threading.Thread(target=self._await_end, name="supervisor-watch", daemon=True).start()
 
+    def holds_channel(self) -> bool:
+        """Whether this process was given the worker's socket."""
+        try:
+            return os.fstat(self.channel).st_ino == self.inode
+        except OSError:
+            return False
+
+    def _tell(self, what: bytes) -> None:
+        with contextlib.suppress(OSError):  # the supervisor is gone, and `stop_with_supervisor` sees that, too
+            os.write(self.channel, what)
+
     def _await_end(self) -> None:
-        if not os.read(self.channel, 1):
-            os.kill(os.getpid(), signal.SIGTERM)
+        with contextlib.suppress(OSError):  # a supervisor that was killed may leave a connection reset
+            os.read(self.channel, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def share(self, name: str, make: Callable[[], bytes]) -> bytes:
         """Returns what `make` returned in the first worker of this group that asked for `name`."""
@@ -68,11 +90,12 @@ class Worker:
 def current_worker() -> Worker | None:
     """Returns what this process was told as a worker, or None if it is not one.
 
-    A process that a worker starts inherits the variable, but not the part: its parent is not the supervisor.
+    A process that a worker starts inherits the variable, but not the part: its parent is not the supervisor, and it
+    has no channel. A worker whose supervisor has died meanwhile is still one, so that it does not serve for ever.
     """
     text = os.environ.get(VARIABLE)
     worker = Worker(**json.loads(text)) if text else None
-    if worker is None or worker.supervisor != os.getppid():
+    if worker is None or not (worker.supervisor == os.getppid() or worker.holds_channel()):
         return None
     os.set_inheritable(worker.channel, False)
     return worker

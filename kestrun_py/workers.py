@@ -1,9 +1,9 @@
 """Several processes on one port: the supervisor that keeps them.
 
 The supervisor starts the first worker alone and the others when it listens, so a script that cannot start
-says so once. Workers share a port through ``SO_REUSEPORT``; one that dies is started again, a little later
-each time. They run in sessions of their own, so a Ctrl+C reaches the supervisor alone, which stops them
-together.
+says so once. Workers share a port through ``SO_REUSEPORT``; one that ends is started again, a little later
+each time, unless its script has stopped the server: that stops them all. They run in sessions of their own, so
+a Ctrl+C reaches the supervisor alone, which stops them together.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import asdict
 from typing import Final
 
 from kestrun_py.logging import Logger, default_logger
-from kestrun_py.worker import READY, VARIABLE, Worker
+from kestrun_py.worker import STOP, VARIABLE, Worker
 
 __all__ = ["WorkerSupervisor"]
 
@@ -53,12 +53,13 @@ class WorkerSupervisor:
         self._logger = logger
         self._stop_timeout = stop_timeout
         self._stopping = asyncio.Event()
+        self._serving = asyncio.Event()
         self._folder = ""
 
     def run(self) -> int:
-        """Serves until SIGINT, SIGTERM or until a worker ends by itself, and returns the exit code.
+        """Serves until SIGINT, SIGTERM or until a worker's script stops its server, and returns the exit code.
 
-        That is 0 after a stop that was asked for, else the code of the worker that could not start.
+        That is 0 after a stop that was asked for, else the code of the first worker, which could not start.
         """
         with tempfile.TemporaryDirectory(prefix="kestrun-") as self._folder:
             return asyncio.run(self._run())
@@ -67,25 +68,23 @@ class WorkerSupervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stopping.set)
-        first_listens = asyncio.Event()
-        keepers = [asyncio.create_task(self._keep(1, first_listens))]
-        await _any_of(first_listens.wait(), keepers[0])
-        if first_listens.is_set() and not self._stopping.is_set():
-            others = range(2, self._count + 1)
-            keepers += [asyncio.create_task(self._keep(number, asyncio.Event())) for number in others]
+        keepers = [asyncio.create_task(self._keep(1))]
+        await _any_of(self._serving.wait(), keepers[0])
+        if self._serving.is_set() and not self._stopping.is_set():
+            keepers += [asyncio.create_task(self._keep(number)) for number in range(2, self._count + 1)]
         return next((code for code in await asyncio.gather(*keepers) if code), 0)
 
-    async def _keep(self, number: int, listens: asyncio.Event) -> int:
+    async def _keep(self, number: int) -> int:
         """Runs one worker again and again; when it is not to start again, no other is either."""
         pause = _FIRST_PAUSE
         while not self._stopping.is_set():
             started = time.monotonic()
-            code = await self._run_once(number, listens)
+            code, stops_all = await self._run_once(number)
             if self._stopping.is_set():
                 break
-            if code == 0 or not listens.is_set():
+            if stops_all or not self._serving.is_set():
                 self._stopping.set()
-                return code
+                return code if code >= 0 else self._killed(number, -code)
             if time.monotonic() - started > _STEADY:
                 pause = _FIRST_PAUSE
             self._logger.warning(
@@ -96,11 +95,21 @@ class WorkerSupervisor:
             pause = min(pause * 2, _LAST_PAUSE)
         return 0
 
-    async def _run_once(self, number: int, listens: asyncio.Event) -> int:
+    def _killed(self, number: int, by: int) -> int:
+        """Tells of a worker that could not tell itself, and returns the exit code that a shell gives it."""
+        self._logger.error(
+            "Worker {Number} of {Count} was ended by the signal {Signal}, and is not started again",
+            *(number, self._count, by),
+        )
+        return 128 + by
+
+    async def _run_once(self, number: int) -> tuple[int, bool]:
+        """Runs one worker; returns its exit code, and whether its script has stopped the server."""
         ours, theirs = socket.socketpair()
         with ours, theirs:
             ours.setblocking(False)
-            worker = Worker(number, self._count, os.getpid(), theirs.fileno(), self._folder)
+            inode = os.fstat(theirs.fileno()).st_ino
+            worker = Worker(number, self._count, os.getpid(), theirs.fileno(), self._folder, inode)
             process = await asyncio.create_subprocess_exec(
                 *self._command,
                 env={**os.environ, VARIABLE: json.dumps(asdict(worker))},
@@ -109,19 +118,23 @@ class WorkerSupervisor:
                 start_new_session=True,
             )
             theirs.close()
-            hearing = asyncio.create_task(self._hear(ours, worker, process.pid, listens))
+            stops_all = asyncio.Event()
+            hearing = asyncio.create_task(self._hear(ours, worker, process.pid, stops_all))
             ended = asyncio.create_task(process.wait())
             await _any_of(ended, self._stopping.wait())
             if not ended.done():
                 await self._stop(process, ended)
             await asyncio.wait([hearing], timeout=1)
             hearing.cancel()
-            return await ended
+            return await ended, stops_all.is_set()
 
-    async def _hear(self, channel: socket.socket, worker: Worker, pid: int, listens: asyncio.Event) -> None:
-        if await asyncio.get_running_loop().sock_recv(channel, 1) == READY:
+    async def _hear(self, channel: socket.socket, worker: Worker, pid: int, stops_all: asyncio.Event) -> None:
+        while said := await asyncio.get_running_loop().sock_recv(channel, 1):
+            if said == STOP:
+                stops_all.set()
+                continue
             self._logger.information("Worker {Number} of {Count} is process {Pid}", worker.number, worker.count, pid)
-            listens.set()
+            self._serving.set()
 
     async def _stop(self, process: Process, ended: asyncio.Task[int]) -> None:
         process.terminate()

@@ -17,14 +17,23 @@ from sample_process import environment, until
 from kestrun_py import worker
 
 WORKER = """
-import os, pathlib, signal, sys, threading
+import os, pathlib, signal, sys, threading, time
 from kestrun_py.worker import current_worker, shared_between_workers
 
-worker = current_worker()
 folder = pathlib.Path(sys.argv[1])
 mode = sys.argv[2]
+if mode == "importing":
+    folder.joinpath(f"begun-{os.getpid()}").touch()
+    while not folder.joinpath("go-on").exists():
+        time.sleep(0.02)
+worker = current_worker()
+if worker is None:
+    time.sleep(600)  # a process of its own serves until it is told to stop
 if mode == "refuse":
     sys.exit("this script cannot start")
+if mode == "second-waits" and worker.number == 2 and not list(folder.glob("begun-*")):
+    folder.joinpath(f"begun-{os.getpid()}").touch()
+    time.sleep(600)
 made = shared_between_workers("secret", lambda: os.urandom(8))
 runs = len(list(folder.glob(f"{worker.number}-*")))
 if mode == "fails-after-first" and runs:
@@ -36,7 +45,12 @@ if mode == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 else:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-signal.signal(signal.SIGUSR1, lambda *_: os._exit(0))
+def end(number, frame):
+    if number == signal.SIGUSR1:
+        worker.stop_all()
+    os._exit(0)
+signal.signal(signal.SIGUSR1, end)
+signal.signal(signal.SIGUSR2, end)
 worker.listening()
 folder.joinpath(f"{worker.number}-{os.getpid()}").write_text(made.hex())
 while not stop.wait(0.02):
@@ -71,6 +85,10 @@ class Group:
     def pids(self, number: int) -> list[int]:
         notes = sorted(self.notes.glob(f"{number}-*"), key=lambda path: path.stat().st_mtime_ns)
         return [int(path.name.split("-")[1]) for path in notes if path.read_text()]
+
+    def begun(self) -> list[int]:
+        """The processes that have come to the point where they wait before they listen."""
+        return [int(path.name.split("-")[1]) for path in self.notes.glob("begun-*")]
 
     def has_started(self, number: int, times: int) -> bool:
         return len(self.pids(number)) == times
@@ -143,7 +161,45 @@ def test_a_script_that_cannot_start_says_so_once_and_ends_all(start: Callable[[i
     assert errors.count("this script cannot start") == 1
 
 
-def test_a_worker_that_ends_by_itself_ends_all(start: Callable[[int, str], Group]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_worker_that_ends_in_order_is_started_again(
+    start: Callable[[int, str], Group], number: signal.Signals
+) -> None:
+    """Somebody else has ended it; a code of 0 does not mean that nobody is to serve any more."""
+    group = start(2, "serve")
+    until(lambda: group.pids(1) and group.pids(2))
+    os.kill(group.pids(1)[0], number)
+    until(functools.partial(group.has_started, 1, 2))
+    assert group.process.poll() is None
+    assert len(group.pids(2)) == 1
+    group.process.terminate()
+    code, errors = group.finish()
+    assert code == 0
+    assert errors.count("Worker 1 of 2 ended with code 0; it starts again") == 1
+
+
+def test_a_worker_that_dies_before_it_listens_is_started_again(start: Callable[[int, str], Group]) -> None:
+    group = start(2, "second-waits")
+    until(group.begun)
+    os.kill(group.begun()[0], signal.SIGKILL)
+    until(lambda: group.pids(2))
+    assert len(group.pids(1)) == 1
+    group.process.terminate()
+    code, errors = group.finish()
+    assert code == 0
+    assert errors.count("Worker 2 of 2 ended with code -9; it starts again") == 1
+
+
+def test_a_first_worker_that_is_killed_before_it_listens_ends_all(start: Callable[[int, str], Group]) -> None:
+    group = start(2, "importing")
+    until(group.begun)
+    os.kill(group.begun()[0], signal.SIGKILL)
+    code, errors = group.finish()
+    assert code == 128 + 9
+    assert "Worker 1 of 2 was ended by the signal 9" in errors
+
+
+def test_a_worker_whose_script_stops_the_server_ends_all(start: Callable[[int, str], Group]) -> None:
     group = start(2, "serve")
     until(lambda: group.pids(1) and group.pids(2))
     os.kill(group.pids(1)[0], signal.SIGUSR1)
@@ -166,6 +222,16 @@ def test_workers_end_when_their_supervisor_was_killed(start: Callable[[int, str]
     pids = [*group.pids(1), *group.pids(2)]
     group.process.kill()
     until(lambda: not any(runs(pid) for pid in pids))
+
+
+def test_a_worker_whose_supervisor_was_killed_before_it_listens_ends(start: Callable[[int, str], Group]) -> None:
+    group = start(2, "importing")
+    until(group.begun)
+    group.process.kill()
+    group.process.wait(30)
+    [pid] = group.begun()
+    group.notes.joinpath("go-on").touch()
+    until(lambda: not runs(pid))
 
 
 def test_workers_share_what_the_first_one_made(start: Callable[[int, str], Group]) -> None:

@@ -35,6 +35,15 @@ start_kr_server()
 """
 
 
+STOP_ROUTE = """
+@add_kr_map_route("/stop", verbs="Get")
+def stop():
+    stop_kr_server()
+
+
+"""
+
+
 def script(folder: Path, text: str, name: str = "app.py") -> Path:
     path = folder / name
     path.write_text(text)
@@ -246,6 +255,27 @@ async def test_workers_share_a_port(tmp_path: Path) -> None:
 
 async def a_new_one_answers(port: int, known: set[object]) -> bool:
     return (await answer(port)).get("pid") not in {*known, None}
+
+
+async def test_a_worker_that_is_told_to_end_is_replaced_and_a_stop_in_a_script_ends_all(tmp_path: Path) -> None:
+    port = free_port()
+    path = host(tmp_path)
+    path.write_text(path.read_text().replace("start_kr_server()", STOP_ROUTE + "start_kr_server()"))
+    with Running([*KESTRUN, "run", path, "--port", str(port), "--workers", "2"], port) as app:
+        seen: set[object] = set()
+
+        async def both_answer() -> bool:
+            seen.add((await answer(port)).get("pid"))
+            return len(seen - {None}) == 2
+
+        await eventually(both_answer)
+        os.kill(next(pid for pid in seen if isinstance(pid, int)), signal.SIGTERM)
+        await eventually(lambda: a_new_one_answers(port, seen))
+        assert "ended with code 0; it starts again" in app.output()
+        async with new_client(f"http://127.0.0.1:{port}") as client, client.get("/stop") as response:
+            assert response.status == 202
+        assert await asyncio.to_thread(app.process.wait, 30) == 0
+    assert await answer(port) == {}
 
 
 async def test_workers_present_one_certificate(tmp_path: Path) -> None:
