@@ -18,6 +18,7 @@ from struct import Struct
 from typing import ClassVar, Final
 
 from kestrun_py._version import __version__
+from kestrun_py.caching._arguments import checked_key, checked_value
 from kestrun_py.caching.contract import (
     DEFAULT_TIMEOUT,
     Busy,
@@ -113,19 +114,20 @@ class MemoryCache(DistributedCache):
     # Entries
 
     async def get(self, key: str, *, timeout: float = DEFAULT_TIMEOUT) -> bytes | None:
-        record = self._touch(key)
+        record = self._touch(checked_key(key))
         return None if record is None else record[_HEADER.size :]
 
     async def store(self, key: str, value: bytes, expiration: Expiration, *, timeout: float = DEFAULT_TIMEOUT) -> None:
-        self._put(key, value, expiration)
+        self._put(checked_key(key), checked_value(value), expiration)
+        self._leases.pop(key, None)
 
     async def refresh(self, key: str, *, timeout: float = DEFAULT_TIMEOUT) -> None:
-        self._touch(key)
+        self._touch(checked_key(key))
 
     async def remove(self, key: str, *, timeout: float = DEFAULT_TIMEOUT) -> None:
         if self._closed:
             raise _closed_error()
-        self._drop(key)
+        self._drop(checked_key(key))
 
     # Entries under a lease
 
@@ -159,11 +161,11 @@ class MemoryCache(DistributedCache):
 
     def commit_at_once(self, lease: Lease, value: bytes | None, expiration: Expiration) -> bool:
         if not self._holds(lease):
-            raise LeaseLostError("The entry's lock had expired or the entry was removed; nothing was written.")
+            raise LeaseLostError("The entry was taken over, replaced or removed, or has expired; nothing was written.")
         if value is None:
             self._drop(lease.key)
         else:
-            self._put(lease.key, value, expiration)
+            self._put(lease.key, checked_value(value), expiration)
             del self._leases[lease.key]
         return True
 
@@ -175,9 +177,11 @@ class MemoryCache(DistributedCache):
     def _holds(self, lease: Lease) -> bool:
         if self._closed:
             raise _closed_error()
-        key = lease.key
-        held = self._leases.get(key)
-        return held is not None and held[0] == lease.token and key in self._shards[hash(key) & _MASK]
+        held = self._leases.get(lease.key)
+        if held is None or held[0] != lease.token:
+            return False
+        now = self._clock()
+        return held[1] > now or self._live(lease.key, now) is not None
 
     # Records
 

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -64,6 +65,48 @@ async def test_keys_differ_by_case_and_trailing_space(cache: DistributedCache) -
     assert await cache.get("Key") is None
 
 
+@pytest.mark.parametrize("key", ["", None, 5, b"key", "half \ud800 a pair"])
+async def test_what_is_no_key(cache: DistributedCache, key: Any) -> None:
+    for use in (
+        lambda: cache.get(key),
+        lambda: cache.get_string(key),
+        lambda: cache.set(key, b"value"),
+        lambda: cache.set_string(key, "value"),
+        lambda: cache.refresh(key),
+        lambda: cache.remove(key),
+        lambda: cache.lock(key, lease_time=30, timeout=10),
+    ):
+        with pytest.raises(ArgumentError, match="key of an entry"):
+            await use()
+
+
+@pytest.mark.parametrize("value", ["text", None, 5, [1, 2]])
+async def test_what_is_no_value(cache: DistributedCache, value: Any) -> None:
+    await cache.set("key", b"before")
+    with pytest.raises(ArgumentError, match="value of an entry must be bytes"):
+        await cache.set("key", value)
+    lease = await take(cache)
+    if value is not None:  # which removes
+        with pytest.raises(ArgumentError, match="value of an entry must be bytes"):
+            await cache.commit(lease, value, LONG)
+    assert await cache.get("key") == b"before"
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+async def test_bytes_of_another_kind(cache: DistributedCache, kind: Callable[[bytes], Any]) -> None:
+    await cache.set("key", kind(b"value"))
+    assert await cache.get("key") == b"value"
+    await cache.commit(await take(cache), kind(b"after"), LONG)
+    assert await cache.get("key") == b"after"
+
+
+@pytest.mark.parametrize("value", [b"bytes", None, "half \ud800 a pair"])
+async def test_what_is_no_text(cache: DistributedCache, value: Any) -> None:
+    with pytest.raises(ArgumentError, match="value of an entry"):
+        await cache.set_string("key", value)
+    assert await cache.get("key") is None
+
+
 async def test_set_replaces(cache: DistributedCache) -> None:
     await cache.set("key", b"first value, the longer one")
     await cache.set("key", b"second")
@@ -106,6 +149,12 @@ async def test_windows_must_be_positive(cache: DistributedCache, seconds: int) -
         await cache.set("key", b"value", sliding_expiration=seconds)
     with pytest.raises(ArgumentError, match=r"The relative expiration value must be positive\."):
         await cache.set("key", b"value", absolute_expiration_relative_to_now=timedelta(seconds=seconds))
+
+
+@pytest.mark.parametrize("name", ["sliding_expiration", "absolute_expiration_relative_to_now"])
+async def test_windows_that_no_timespan_holds(cache: DistributedCache, name: str) -> None:
+    with pytest.raises(ArgumentError, match=rf"^{name}: .* not 1000000000000\.0\.$"):
+        await cache.set("key", b"value", **{name: 1e12})
 
 
 async def _alive_in_time(act: Callable[[], Awaitable[bytes | None]], since: float, window: float) -> None:
@@ -287,6 +336,66 @@ async def test_removed_entry_is_not_brought_back(cache: DistributedCache) -> Non
     assert not await cache.renew(lease, lease_time=30, timeout=10)
     await cache.release(lease)
     assert await cache.get("key") is None
+
+
+@pytest.mark.parametrize("how", ["set", "store"])
+async def test_storing_ends_the_lock_of_what_is_replaced(cache: DistributedCache, how: str) -> None:
+    await cache.store("key", b"before", LONG)
+    lease = await take(cache)
+    if how == "set":
+        await cache.set("key", b"newer")
+    else:
+        await cache.store("key", b"newer", LONG)
+    assert not await cache.renew(lease, lease_time=30, timeout=10)
+    for value in (b"lost update", None):
+        with pytest.raises(LeaseLostError):
+            await cache.commit(lease, value, LONG)
+    assert await cache.get("key") == b"newer"
+    second = await take(cache)
+    assert second.value == b"newer"
+    await cache.release(lease)
+    await cache.commit(second, b"newest", LONG)
+    assert await cache.get("key") == b"newest"
+
+
+@pytest.mark.parametrize("value", [b"after", None])
+async def test_expired_lease_that_nobody_took_still_commits(cache: DistributedCache, value: bytes | None) -> None:
+    await cache.store("key", b"before", LONG)
+    lease = await take(cache, lease_time=0.2)
+    await asyncio.sleep(0.4)
+    await cache.commit(lease, value, LONG)
+    assert await cache.get("key") == value
+
+
+async def test_expired_lease_that_nobody_took_can_be_renewed(cache: DistributedCache) -> None:
+    await cache.store("key", b"before", LONG)
+    lease = await take(cache, lease_time=0.2)
+    await asyncio.sleep(0.4)
+    assert await cache.renew(lease, lease_time=30, timeout=10)
+    with pytest.raises(LockTimeoutError):
+        await cache.lock("key", lease_time=30, timeout=0.1)
+    await cache.commit(lease, b"after", LONG)
+
+
+async def test_expired_lease_of_an_expired_entry_is_lost(cache: DistributedCache) -> None:
+    for value in (b"ghost", None):
+        await cache.store("key", b"before", Expiration(sliding=1))
+        lease = await take(cache, lease_time=0.2)
+        await asyncio.sleep(1.4)
+        assert not await cache.renew(lease, lease_time=30, timeout=10)
+        with pytest.raises(LeaseLostError):
+            await cache.commit(lease, value, LONG)
+        assert await cache.get("key") is None
+
+
+async def test_released_lease_cannot_commit(cache: DistributedCache) -> None:
+    await cache.store("key", b"value", LONG)
+    lease = await take(cache)
+    await cache.release(lease)
+    assert not await cache.renew(lease, lease_time=30, timeout=10)
+    with pytest.raises(LeaseLostError):
+        await cache.commit(lease, b"late", LONG)
+    assert await cache.get("key") == b"value"
 
 
 async def test_lock_is_used_once(cache: DistributedCache) -> None:
