@@ -31,6 +31,8 @@ _ASKING: Final = pack((b"ASKING",))
 _INFO: Final = pack((b"INFO",))
 _PING: Final = pack((b"PING",))
 _ATTEMPTS: Final = 8  # connecting, redirections and one repetition together
+_PATIENT: Final = 2  # attempts after which the nodes of a cluster get time to agree on who serves a slot
+_PAUSE: Final = 0.02  # the first time for that; it doubles
 
 
 class RedisClient:
@@ -100,7 +102,10 @@ class RedisClient:
             deadline: The loop's time to wait until.
             repeat: As for `run`.
         """
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
+            if attempt > _PATIENT:
+                pause = _PAUSE * 2 ** (attempt - _PATIENT - 1)
+                await asyncio.sleep(min(pause, deadline - asyncio.get_running_loop().time()))
             node = self._node_of(key)
             if node is None or (wire := node.wire) is None:
                 await self._connect(key, deadline)
@@ -112,13 +117,14 @@ class RedisClient:
                     raise
                 repeat = False
                 continue
+            if type(reply) is AskError:  # a MovedError is one, too
+                node, wire = await self._ask(reply, wire, deadline)
+                reply = await wire.send(command, deadline)
             if not isinstance(reply, Exception) or isinstance(reply, NoScriptError):
                 return reply
             if isinstance(reply, MovedError):
                 await self._move(reply, wire, deadline)
-            elif isinstance(reply, AskError):
-                return await self._ask(reply, wire, command, deadline)
-            else:
+            elif not isinstance(reply, AskError):
                 await self._refuse(reply, node, wire)
         raise CacheUnavailableError(f"Redis at {self.options.where} gave no final answer.")
 
@@ -167,16 +173,12 @@ class RedisClient:
             self._cluster = self._slots
         self._cluster.move(moved.slot_id, (moved.host or wire.host, moved.port))
 
-    async def _ask(self, asked: AskError, wire: Wire, command: bytes, deadline: float) -> Reply:
-        """Follows a key whose slot is being moved to another node."""
-        assert self._cluster is not None
-        node = self._cluster.node_at((asked.host or wire.host, asked.port))
+    async def _ask(self, asked: AskError, wire: Wire, deadline: float) -> tuple[Node, Wire]:
+        """Finds the node that a key's slot is being moved to, and has it take the next command for the slot."""
+        node = self._slots.node_at((asked.host or wire.host, asked.port))
         wire = await node.connected(deadline)
         wire.send(_ASKING, deadline).cancel()  # its reply keeps its place and interests nobody
-        reply = await wire.send(command, deadline)
-        if isinstance(reply, Exception) and not isinstance(reply, NoScriptError):
-            await self._refuse(reply, node, wire)
-        return reply
+        return node, wire
 
     async def _refuse(self, error: Exception, node: Node, wire: Wire) -> NoReturn:
         """Raises an error reply; some of them mean that this connection leads nowhere any more."""

@@ -113,6 +113,25 @@ async def test_slot_that_moves(cluster: RedisCluster) -> None:
             assert await asyncio.gather(*(cache.get(key) for _ in range(20))) == [b"after"] * 20
 
 
+async def test_nodes_that_disagree_for_a_moment(cluster: RedisCluster) -> None:
+    """The node that gives a slot away says so before the other one knows: each sends us to the other."""
+    key = "moving"
+    slot = key_slot(key.encode())
+    source = cluster.server_of(slot)
+    target = next(server for server in cluster.servers if server is not source)
+    async with open_redis_cache(cluster.configuration, instance_name="") as cache:
+        await cache.store(key, b"value", LONG)
+        with source.client() as old, target.client() as new:
+            execute(new, "CLUSTER SETSLOT", slot, "IMPORTING", node_id(source))
+            execute(old, "CLUSTER SETSLOT", slot, "MIGRATING", node_id(target))
+            execute(old, "MIGRATE", "127.0.0.1", target.port, key, 0, 10_000)
+            execute(old, "CLUSTER SETSLOT", slot, "NODE", node_id(target))
+            reading = asyncio.create_task(cache.get(key))
+            await asyncio.sleep(0.2)
+            execute(new, "CLUSTER SETSLOT", slot, "NODE", node_id(target))
+            assert await reading == b"value"
+
+
 async def test_dead_node_harms_only_its_slots(cluster: RedisCluster) -> None:
     for server in cluster.servers:
         with server.client() as client:
