@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import ClassVar, Final
 
@@ -101,6 +102,13 @@ _NEEDS_MICROSOFT: Final = ("authentication", "column encryption setting", "serve
 _LOST_STATES: Final = frozenset({"IMC01", "IMC02", "IMC03", "IMC04", "IMC05", "IMC06", "HYT01"})
 # Numbers with which Azure SQL says that the database moves or throttles, and SQL Server that it stops.
 _LOST_CODES: Final = frozenset({4060, 6005, 10928, 10929, 40197, 40501, 40613, 49918, 49919, 49920})
+# Babelfish has one number for every error of PostgreSQL's that it knows no number of SQL Server's for.
+_BABELFISH: Final = 33557097
+_WORDS: Final = (
+    (re.compile(r'relation ".+" does not exist'), Failure.NO_TABLE),
+    (re.compile("could not serialize access"), Failure.DEADLOCK),
+    (re.compile("due to lock timeout"), Failure.TIMEOUT),
+)
 _LOCAL: Final = frozenset({".", "(local)", "localhost"})
 
 
@@ -151,6 +159,8 @@ class SqlServerDialect(SqlDialect):
             return Failure.TIMEOUT
         if state.startswith("08") or state in _LOST_STATES or codes & _LOST_CODES:
             return Failure.LOST
+        if _BABELFISH in codes:
+            return next((failure for words, failure in _WORDS if words.search(text)), Failure.OTHER)
         return Failure.OTHER
 
     def script(self, schema: str, table: str) -> str:

@@ -74,6 +74,11 @@ def test_hints_serve_speed_only() -> None:
         ("IMC06", {0}, "The connection is broken", Failure.LOST),
         ("42000", {40613}, "Database is not currently available", Failure.LOST),
         ("42000", {8134}, "Divide by zero", Failure.OTHER),
+        # Babelfish's
+        ("42000", {33557097}, 'relation "site_dbo.sessions" does not exist', Failure.NO_TABLE),
+        ("42000", {33557097}, "could not serialize access due to concurrent update", Failure.DEADLOCK),
+        ("42000", {33557097}, "canceling statement due to lock timeout", Failure.TIMEOUT),
+        ("42000", {33557097}, "'WAITFOR' is not currently supported in Babelfish", Failure.OTHER),
     ],
 )
 def test_errors_of_sql_server(state: str, codes: set[int], text: str, failure: Failure) -> None:
