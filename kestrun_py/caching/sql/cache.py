@@ -117,11 +117,12 @@ class SqlCache(DistributedCache):
     # Entries
 
     async def get(self, key: str, *, timeout: float = DEFAULT_TIMEOUT) -> bytes | None:
-        rows = await self._database.query(self._statements.get, _checked(key), timeout=timeout)
+        rows = await self._database.query(self._statements.get, self._entry_id(key), timeout=timeout)
         return bytes(rows[0][0]) if rows else None
 
     async def store(self, key: str, value: bytes, expiration: Expiration, *, timeout: float = DEFAULT_TIMEOUT) -> None:
-        parameters = (_checked(key), _lease_to_end(key), checked_value(value), *self._expiration(expiration))
+        entry_id = self._entry_id(key)
+        parameters = (entry_id, _lease_to_end(entry_id), checked_value(value), *self._expiration(expiration))
 
         def write(link: Link) -> None:
             while not link.query(self._statements.store, *parameters)[0][0]:
@@ -130,22 +131,21 @@ class SqlCache(DistributedCache):
         await self._database.run(write, timeout, retried=_ANY_RACE)
 
     async def refresh(self, key: str, *, timeout: float = DEFAULT_TIMEOUT) -> None:
-        await self._database.query(self._statements.refresh, _checked(key), timeout=timeout)
+        await self._database.query(self._statements.refresh, self._entry_id(key), timeout=timeout)
 
     async def remove(self, key: str, *, timeout: float = DEFAULT_TIMEOUT) -> None:
-        await self._database.query(self._statements.remove, _checked(key), _lease_to_end(key), timeout=timeout)
+        entry_id = self._entry_id(key)
+        await self._database.query(self._statements.remove, entry_id, _lease_to_end(entry_id), timeout=timeout)
 
     # Entries under a lease
 
     async def _try_lock(self, key: str, token: str, lease_time: float, timeout: float) -> Lease | Busy | None:
-        lease_id = _lease_id(key)
+        entry_id, lease_id = self._ids(key)
         secret = token.encode("ascii")
         period = _milliseconds(lease_time)
 
         def take(link: Link) -> Lease | Busy | None:
-            held, present, value, absolute = link.query(self._statements.lock, _checked(key), lease_id, secret, period)[
-                0
-            ]
+            held, present, value, absolute = link.query(self._statements.lock, entry_id, lease_id, secret, period)[0]
             if held and value is not None:
                 return Lease(key, token, bytes(value), unix_time(absolute))
             if held:
@@ -154,7 +154,7 @@ class SqlCache(DistributedCache):
             return Busy.BUSY if present else None
 
         def give_back(link: Link) -> None:
-            link.query(self._statements.release, key, lease_id, secret)
+            link.query(self._statements.release, entry_id, lease_id, secret)
 
         try:
             # The last of many attempts comes with hardly any time; cut short, it would cost its connection.
@@ -165,8 +165,7 @@ class SqlCache(DistributedCache):
     async def renew(self, lease: Lease, *, lease_time: float, timeout: float) -> bool:
         rows = await self._database.query(
             self._statements.renew,
-            lease.key,
-            _lease_id(lease.key),
+            *self._ids(lease.key),
             lease.token.encode("ascii"),
             _milliseconds(lease_time),
             timeout=timeout,
@@ -178,7 +177,7 @@ class SqlCache(DistributedCache):
     ) -> None:
         token = lease.token.encode("ascii")
         mark = _MARK + token
-        parameters: tuple[object, ...] = (lease.key, _lease_id(lease.key), token, mark)
+        parameters: tuple[object, ...] = (*self._ids(lease.key), token, mark)
         statement = self._statements.commit_removal
         if value is not None:
             statement = self._statements.commit
@@ -204,8 +203,20 @@ class SqlCache(DistributedCache):
 
     async def release(self, lease: Lease, *, timeout: float = DEFAULT_TIMEOUT) -> None:
         await self._database.query(
-            self._statements.release, lease.key, _lease_id(lease.key), lease.token.encode("ascii"), timeout=timeout
+            self._statements.release, *self._ids(lease.key), lease.token.encode("ascii"), timeout=timeout
         )
+
+    def _entry_id(self, key: str) -> str:
+        """The Id of an entry's row."""
+        entry_id = self._database.dialect.row_id(_checked(key))
+        _check_length(entry_id, _LONGEST_ID, "The key of an entry")
+        return entry_id
+
+    def _ids(self, key: str) -> tuple[str, str]:
+        """The Ids of an entry's row and of its lease's."""
+        entry_id = self._entry_id(key)
+        _check_length(entry_id, _LONGEST_LEASED, "The key of an entry that is locked")
+        return entry_id, _LEASE_PREFIX + entry_id
 
     def _expiration(self, expiration: Expiration) -> tuple[int, str]:
         """The sliding window and the absolute time as the statements take them."""
@@ -215,22 +226,16 @@ class SqlCache(DistributedCache):
 
 
 def _checked(key: str) -> str:
-    """Returns a key that the table can hold as it is."""
+    """Returns a key that the table can hold."""
     checked_key(key)
     if "\0" in key or key.startswith(_LEASE_PREFIX):
         raise ArgumentError(f"The key of an entry holds no NUL character and does not begin with '{_LEASE_PREFIX}'.")
-    _check_length(key, _LONGEST_ID, "The key of an entry")
     return key
 
 
-def _lease_id(key: str) -> str:
-    _check_length(key, _LONGEST_LEASED, "The key of an entry that is locked")
-    return _LEASE_PREFIX + key
-
-
-def _lease_to_end(key: str) -> str:
+def _lease_to_end(entry_id: str) -> str:
     """The Id of the lease that an entry may have; of one that no entry has, for a key too long to be locked."""
-    return _LEASE_PREFIX + key if _length(key) <= _LONGEST_LEASED else _NO_LEASE
+    return _LEASE_PREFIX + entry_id if _length(entry_id) <= _LONGEST_LEASED else _NO_LEASE
 
 
 def _check_length(text: str, longest: int, what: str) -> None:

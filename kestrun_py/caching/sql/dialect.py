@@ -130,6 +130,10 @@ class SqlDialect(ABC):
             ArgumentError: A name that the database does not take.
         """
 
+    def row_id(self, key: str) -> str:
+        """Returns what stands for a key in the table: the key itself, unless the database could not tell it apart."""
+        return key
+
     @abstractmethod
     def classify(self, state: str, codes: frozenset[int], text: str) -> Failure:
         """Tells what an error means.

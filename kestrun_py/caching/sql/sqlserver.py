@@ -109,6 +109,7 @@ _WORDS: Final = (
     (re.compile("could not serialize access"), Failure.DEADLOCK),
     (re.compile("due to lock timeout"), Failure.TIMEOUT),
 )
+_PADDED: Final = re.compile(r" \.*\Z")
 _LOCAL: Final = frozenset({".", "(local)", "localhost"})
 
 
@@ -147,6 +148,10 @@ class SqlServerDialect(SqlDialect):
         return sqlserver_statements(
             f"{quoted_schema}.{_quoted(table, 'table_name')}", f"{quoted_schema}.{_quoted(KEYS_TABLE, 'the key ring')}"
         )
+
+    def row_id(self, key: str) -> str:
+        # To SQL Server, texts that differ in nothing but the number of spaces at their ends are equal.
+        return f"{key}." if _PADDED.search(key) else key
 
     def classify(self, state: str, codes: frozenset[int], text: str) -> Failure:
         if state == "40001" or codes & {1205, 3960}:

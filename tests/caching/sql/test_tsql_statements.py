@@ -86,6 +86,15 @@ def test_errors_of_sql_server(state: str, codes: set[int], text: str, failure: F
 
 
 @pytest.mark.parametrize(
+    ("key", "row_id"),
+    [("a", "a"), ("a.", "a."), (" a b", " a b"), ("a ", "a ."), ("a  ", "a  ."), ("a .", "a .."), ("a .b", "a .b")],
+)
+def test_keys_that_end_in_spaces_stay_apart(key: str, row_id: str) -> None:
+    assert SqlServerDialect().row_id(key) == row_id
+    assert PostgresDialect().row_id(key) == key
+
+
+@pytest.mark.parametrize(
     ("time", "text"),
     [
         (None, ""),
