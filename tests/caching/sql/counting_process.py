@@ -1,7 +1,7 @@
 """A process that increments an entry under its lock, holds the lock, or waits for a server; run by the tests.
 
-Arguments: a connection string, a schema, a key, and a number of increments, ``hold`` and the seconds of a lease, or
-``hang``.
+Arguments: a dialect, a connection string, a schema, a table, a key, and a number of increments, ``hold`` and the
+seconds of a lease, or ``hang``.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import asyncio
 import sys
 
 from kestrun_py.caching.contract import Expiration
-from kestrun_py.caching.sql import PostgresDialect, SqlCache
+from kestrun_py.caching.sql import PostgresDialect, SqlCache, SqlServerDialect
 from kestrun_py.errors import CacheTimeoutError
 
+DIALECTS = {dialect.name: dialect for dialect in (PostgresDialect(), SqlServerDialect())}
 
-async def main(connection_string: str, schema: str, key: str, *orders: str) -> None:
-    cache = SqlCache(connection_string, schema_name=schema, table_name="Sessions", dialect=PostgresDialect())
+
+async def main(dialect: str, connection_string: str, schema: str, table: str, key: str, *orders: str) -> None:
+    cache = SqlCache(connection_string, schema_name=schema, table_name=table, dialect=DIALECTS[dialect])
     if orders[0] == "hold":
         assert await cache.lock(key, lease_time=float(orders[1]), timeout=30) is not None
         print("held", flush=True)

@@ -281,8 +281,10 @@ async def test_a_process_ends_while_calls_hang(server: PostgresServer) -> None:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             Path(__file__).with_name("counting_process.py"),
+            PostgresDialect.name,
             server.connection_string(),
             cache._database.schema,
+            cache._database.table,
             "key",
             "hang",
             stdin=asyncio.subprocess.PIPE,

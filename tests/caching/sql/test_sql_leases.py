@@ -127,8 +127,10 @@ async def start_process(cache: SqlCache, key: str, *orders: str) -> asyncio.subp
     return await asyncio.create_subprocess_exec(
         sys.executable,
         Path(__file__).with_name("counting_process.py"),
+        PostgresDialect.name,
         shared_server().connection_string(),
         cache._database.schema,
+        cache._database.table,
         key,
         *orders,
         stdout=asyncio.subprocess.PIPE,
