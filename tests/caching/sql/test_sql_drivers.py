@@ -34,7 +34,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             library.parent.mkdir(parents=True)
             library.touch()
     (root / "__init__.py").touch()
-    monkeypatch.syspath_prepend(tmp_path)
+    # Not syspath_prepend: its undoing would leave the path as `registered` has made it to later tests.
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     monkeypatch.setattr("platform.freedesktop_os_release", lambda: {"ID": "debian"})
     return root / "libs" / "linux"
