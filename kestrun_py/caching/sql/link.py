@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, ParamSpec, TypeAlias, TypeVar
+from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
 
 from kestrun_py.caching.sql._odbc import aioodbc, pyodbc
 from kestrun_py.caching.sql.connection_string import ConnectionSettings
@@ -22,6 +22,9 @@ Row: TypeAlias = Sequence[Any]
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _Job: TypeAlias = tuple[Future[Any], Callable[[], Any]]
+
+# SQL Server's number, which FreeTDS passes on: the server has rolled back already, as it does after a deadlock.
+_NOTHING_TO_ROLL_BACK: Final = "(3903)"
 
 
 class _Thread(Executor):
@@ -180,7 +183,11 @@ class Link:
             yield
             self._raw.commit()
         except BaseException:
-            self._raw.rollback()
+            try:
+                self._raw.rollback()
+            except pyodbc.Error as error:
+                if _NOTHING_TO_ROLL_BACK not in str(error):
+                    raise
             raise
         finally:
             self._raw.autocommit = True

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pyodbc
 import pytest
 from postgres_server import PostgresServer, open_postgres_cache, shared_server
 from sql_rows import LEASE, until
@@ -19,6 +20,7 @@ from tcp_proxy import TcpProxy
 
 from kestrun_py.caching.contract import Expiration
 from kestrun_py.caching.sql import PostgresDialect, SqlCache
+from kestrun_py.caching.sql.link import Link
 from kestrun_py.errors import CacheError, CacheTimeoutError, CacheUnavailableError, LeaseLostError
 
 LATE = 1.5  # seconds that a slow machine may take to notice that the time is up
@@ -274,6 +276,27 @@ async def test_a_deadlock_is_tried_again(cache: SqlCache) -> None:
         connection.commit()
     await removal
     assert await cache.get("key") is None
+
+
+class RolledBack:
+    """A connection to a server that rolled back by itself, and a driver that passes on what it says to that."""
+
+    autocommit = True
+
+    def __init__(self, answer: str) -> None:
+        self._answer = answer
+
+    def rollback(self) -> None:
+        raise pyodbc.Error("25000", f"[25000] [FreeTDS][SQL Server]{self._answer} (SQLEndTran)")
+
+
+async def test_what_ended_a_transaction_is_told_when_there_is_nothing_to_roll_back() -> None:
+    link = Link(None, RolledBack("The ROLLBACK TRANSACTION request has no corresponding BEGIN (3903)"), None)  # type: ignore[arg-type]
+    with pytest.raises(pyodbc.Error, match="1205"), link.transaction():
+        raise pyodbc.Error("40001", "[40001] deadlock victim (1205)")
+    link = Link(None, RolledBack("Write to the server failed (20006)"), None)  # type: ignore[arg-type]
+    with pytest.raises(pyodbc.Error, match="20006"), link.transaction():
+        raise pyodbc.Error("40001", "[40001] deadlock victim (1205)")
 
 
 async def test_a_process_ends_while_calls_hang(server: PostgresServer) -> None:
