@@ -102,6 +102,10 @@ _NEEDS_MICROSOFT: Final = ("authentication", "column encryption setting", "serve
 _LOST_STATES: Final = frozenset({"IMC01", "IMC02", "IMC03", "IMC04", "IMC05", "IMC06", "HYT01"})
 # Numbers with which Azure SQL says that the database moves or throttles, and SQL Server that it stops.
 _LOST_CODES: Final = frozenset({4060, 6005, 10928, 10929, 40197, 40501, 40613, 49918, 49919, 49920})
+# FreeTDS's own numbers for a read, a write or an answer that failed, and a connection that was closed; their state says
+# nothing. Often the first statement on a connection that was closed learns of it by the words alone.
+_FREE_TDS_LOST: Final = frozenset({20004, 20006, 20017, 20020, 20047})
+_FREE_TDS_UNKNOWN: Final = "[FreeTDS][SQL Server]Unknown error"
 # Babelfish has one number for every error of PostgreSQL's that it knows no number of SQL Server's for.
 _BABELFISH: Final = 33557097
 _WORDS: Final = (
@@ -163,6 +167,8 @@ class SqlServerDialect(SqlDialect):
         if state in ("HYT00", "S1T00") or 1222 in codes:
             return Failure.TIMEOUT
         if state.startswith("08") or state in _LOST_STATES or codes & _LOST_CODES:
+            return Failure.LOST
+        if codes & _FREE_TDS_LOST or _FREE_TDS_UNKNOWN in text:
             return Failure.LOST
         if _BABELFISH in codes:
             return next((failure for words, failure in _WORDS if words.search(text)), Failure.OTHER)

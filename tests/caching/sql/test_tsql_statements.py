@@ -74,6 +74,9 @@ def test_hints_serve_speed_only() -> None:
         ("IMC06", {0}, "The connection is broken", Failure.LOST),
         ("42000", {40613}, "Database is not currently available", Failure.LOST),
         ("42000", {8134}, "Divide by zero", Failure.OTHER),
+        # FreeTDS's
+        ("01000", {20017}, "Unexpected EOF from the server", Failure.LOST),
+        ("HY000", {0}, "[HY000] [FreeTDS][SQL Server]Unknown error (0) (SQLExecDirectW)", Failure.LOST),
         # Babelfish's
         ("42000", {33557097}, 'relation "site_dbo.sessions" does not exist', Failure.NO_TABLE),
         ("42000", {33557097}, "could not serialize access due to concurrent update", Failure.DEADLOCK),
