@@ -178,7 +178,10 @@ async def test_replica_takes_over(cluster: RedisCluster) -> None:
     key = next(name for number in range(1000) if key_slot((name := f"key{number}").encode()) < 5000)
     identity = node_id(primary)
     with (
-        RedisServer("--cluster-enabled", "yes", "--cluster-node-timeout", "2000") as replica,
+        RedisServer(
+            *("--cluster-enabled", "yes", "--cluster-node-timeout", "2000"),
+            *("--cluster-replica-validity-factor", "0"),  # or it gives up half a minute after lost elections
+        ) as replica,
         replica.client() as client,
     ):
         execute(client, "CLUSTER MEET", "127.0.0.1", primary.port)
