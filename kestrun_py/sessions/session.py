@@ -11,6 +11,7 @@ import re
 import secrets
 import threading
 import uuid
+from collections.abc import Coroutine
 from struct import Struct
 from typing import Any, Final, Protocol
 
@@ -147,17 +148,17 @@ class Session:
         """What was loaded; None as long as the request has not looked at its session."""
         return self._state
 
-    async def load(self) -> None:
+    def load(self) -> Coroutine[Any, Any, None]:
         """Loads the session, unless that was done: waits for its lock and reads it.
 
         Raises:
             SessionUnavailableError: The cache cannot be read, or the lock was not free, within the I/O timeout.
         """
-        try:
-            await self._load()
-        except SessionUnavailableError:
-            self.accessed = True  # the answer will depend on it, whether the script has looked at it or not
-            raise
+        return self._load(ahead=False)
+
+    def load_ahead(self) -> Coroutine[Any, Any, None]:
+        """`load`, on behalf of a script that may look at the session: a failure shows when it does."""
+        return self._load(ahead=True)
 
     def load_at_once(self) -> bool:
         """`load`, if nothing has to be waited for; called on the event loop.
@@ -169,14 +170,7 @@ class Session:
             self._state = self._source.load_at_once(self._headers)
         return self._state is not None
 
-    async def load_ahead(self) -> None:
-        """`load`, on behalf of a script that may look at the session: a failure shows when it does."""
-        try:
-            await self._load()
-        except SessionUnavailableError as error:
-            self._failure = error
-
-    async def _load(self) -> None:
+    async def _load(self, *, ahead: bool) -> None:
         while self._state is None:
             if self._closed:
                 raise SessionClosedError("The request has ended; its session can no longer be loaded.")
@@ -192,6 +186,12 @@ class Session:
                     self._source.give_back(state)
                 else:
                     self._state = state
+            except SessionUnavailableError as error:
+                if ahead:
+                    self._failure = error
+                    return
+                self.accessed = True  # the answer will depend on it, whether the script has looked at it or not
+                raise
             finally:
                 self._loading = False
                 waiting, self._waiting = self._waiting, ()
@@ -225,7 +225,7 @@ class Session:
                 "the script before starting it, or call await context.session.load()."
             )
         if not (runs_on_loop() and self.load_at_once()):
-            wait(self._load())
+            wait(self.load())
         assert self._state is not None
         return self._state
 

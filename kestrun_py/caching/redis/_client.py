@@ -87,6 +87,17 @@ class RedisClient:
         """
         deadline = asyncio.get_running_loop().time() + timeout
         command = pack((b"EVALSHA", script.sha, 1, key, *arguments))
+        node = self._node_of(key)
+        if node is not None and node.wire is not None:
+            try:
+                reply = await node.wire.send(command, deadline)
+            except ConnectionLostError:
+                if not repeat:
+                    raise
+                repeat = False
+            else:
+                if not isinstance(reply, Exception):  # as nearly always; any error means that nothing was done
+                    return reply
         reply = await self.send(key, command, deadline=deadline, repeat=repeat)
         if reply.__class__ is not NoScriptError:
             return reply

@@ -38,6 +38,11 @@ pack: Final[Callable[[tuple[bytes | str | int, ...]], bytes]] = cast(Any, hiredi
 
 _MORE: Final = object()
 
+# With so many replies outstanding, what is sent waits for what other requests send in the next turns of the event loop:
+# a system call costs more than all the rest of a command.
+_CROWD: Final = 4
+_PATIENCE: Final = 2
+
 
 class _Errors(DefaultParser):  # type: ignore[misc, valid-type]
     """redis-py's table of errors, with those of a cluster, which its older versions keep elsewhere."""
@@ -94,6 +99,7 @@ class Wire(asyncio.Protocol):
         self._create_future = loop.create_future
         self._slots: deque[tuple[float, asyncio.Future[Reply]]] = deque()
         self._outgoing: list[bytes] = []
+        self._patience = 0
         self._heard = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
@@ -112,7 +118,7 @@ class Wire(asyncio.Protocol):
         return str(peer[0]) if isinstance(peer, tuple) else str(peer)
 
     def send(self, command: bytes, deadline: float) -> asyncio.Future[Reply]:
-        """Queues a packed command; what is queued in one turn of the event loop is written at once.
+        """Queues a packed command; what is queued in one turn of the event loop, or a few, is written at once.
 
         Args:
             command: The command in RESP.
@@ -134,6 +140,7 @@ class Wire(asyncio.Protocol):
             self._set_timer(deadline)
         outgoing = self._outgoing
         if not outgoing:
+            self._patience = _PATIENCE if len(slots) > _CROWD else 0
             self._loop.call_soon(self._flush)
         outgoing.append(command)
         return future
@@ -182,6 +189,10 @@ class Wire(asyncio.Protocol):
     # Internals
 
     def _flush(self) -> None:
+        if self._patience:
+            self._patience -= 1
+            self._loop.call_soon(self._flush)
+            return
         outgoing = self._outgoing
         if not self.ended:
             self._transport.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))

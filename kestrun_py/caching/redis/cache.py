@@ -21,7 +21,7 @@ from kestrun_py.caching.redis import _scripts as scripts
 from kestrun_py.caching.redis._client import RedisClient
 from kestrun_py.caching.redis._parsing import parse_options
 from kestrun_py.caching.redis._wakeups import Wakeups
-from kestrun_py.caching.redis._wire import ConnectionLostError, Reply
+from kestrun_py.caching.redis._wire import ConnectionLostError
 from kestrun_py.caching.redis.keys import RedisXmlRepository
 from kestrun_py.data_protection.repositories import XmlRepository
 from kestrun_py.errors import ArgumentError, CacheError, CacheTimeoutError, CacheUnavailableError, LeaseLostError
@@ -159,25 +159,21 @@ class RedisCache(DistributedCache):
     async def commit(
         self, lease: Lease, value: bytes | None, expiration: Expiration, *, timeout: float = DEFAULT_TIMEOUT
     ) -> None:
-        if value is None:
-            reply = await self._finish(scripts.COMMIT_REMOVAL, lease, timeout=timeout)
-        else:
-            value = checked_value(value)
-            reply = await self._finish(scripts.COMMIT, lease, *_ticks(expiration), value, timeout=timeout)
+        script: scripts.Script = scripts.COMMIT_REMOVAL
+        arguments: tuple[bytes, ...] = ()
+        if value is not None:
+            script, arguments = scripts.COMMIT, (*_ticks(expiration), checked_value(value))
+        try:
+            reply = await self._client.run(script, self._prefix + lease.key, lease.token, *arguments, timeout=timeout)
+        except (asyncio.CancelledError, CacheUnavailableError):
+            self._abandon(lease, DEFAULT_TIMEOUT)  # if it failed, or no answer comes, the lock does not stay
+            raise
         if reply != 1:
             raise LeaseLostError("The entry was taken over, replaced or removed, or has expired; nothing was written.")
 
     async def release(self, lease: Lease, *, timeout: float = DEFAULT_TIMEOUT) -> None:
-        await self._finish(scripts.RELEASE, lease, timeout=timeout, repeat=True)
-
-    async def _finish(
-        self, script: scripts.Script, lease: Lease, *arguments: bytes, timeout: float, repeat: bool = False
-    ) -> Reply:
-        """Runs a script that ends a lease; if it fails, or no answer comes, the lock does not stay."""
         try:
-            return await self._client.run(
-                script, self._prefix + lease.key, lease.token, *arguments, timeout=timeout, repeat=repeat
-            )
+            await self._client.run(scripts.RELEASE, self._prefix + lease.key, lease.token, timeout=timeout, repeat=True)
         except (asyncio.CancelledError, CacheUnavailableError):
             self._abandon(lease, DEFAULT_TIMEOUT)
             raise
