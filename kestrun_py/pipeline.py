@@ -205,7 +205,7 @@ class RouteHandler:
                 if self._read_only:
                     session.read_only = True
                 if ahead and not session.load_at_once():
-                    await session.load_ahead()
+                    await session.load(ahead=True)
             if self._script.is_async:
                 script = self._script.call(context)
                 result = await (script if ahead and not request.body_exists else run_on_loop(script))

@@ -15,6 +15,7 @@ from queue import SimpleQueue
 from typing import Any, Final
 
 from kestrun_py._bridge import worker_loop
+from kestrun_py._turns import Gathered
 from kestrun_py.errors import ArgumentError
 
 __all__ = ["RunspacePool"]
@@ -24,6 +25,7 @@ _Job = tuple[asyncio.Future[Any], contextvars.Context, Callable[[], Any]]
 _SHORT_WAIT: Final = 0.01  # seconds that a script may wait before it lends its place
 _MOST_LENT: Final = 256  # scripts that lend their place at a time, each of which keeps a thread
 _BRIEF: Final = 0.0002  # seconds; scripts that take less on average share a thread
+_MOST_TURNS: Final = 4  # of the event loop that a script waits for others to be handed over with
 _LONGEST: Final = 0.001  # seconds that one script counts for in the average
 _PATIENCE: Final = 0.002  # seconds after which it is looked whether a script holds up others
 
@@ -69,8 +71,7 @@ class RunspacePool:
         # Ended scripts that the loop has not heard of, and whether it was told to listen.
         self._ended: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
         self._told = False
-        # Of the event loop alone: whether it is about to start scripts, and what it has seen when it looked last.
-        self._starting = False
+        # Of the event loop alone: what it has seen when it looked last.
         self._seen = 0
         self._watch: asyncio.TimerHandle | None = None
 
@@ -98,6 +99,7 @@ class RunspacePool:
     def start(self) -> None:
         """Binds the pool to the running event loop and starts the first threads."""
         self._loop = asyncio.get_running_loop()
+        self._starting = Gathered(self._loop, self._start_scripts, _MOST_TURNS)
         self._places = self._max_runspaces
         while len(self._threads) < self._min_runspaces:
             self._idle.append(self._new_thread())
@@ -117,9 +119,7 @@ class RunspacePool:
         assert loop is not None, "RunspacePool.start comes first"
         done: asyncio.Future[Any] = loop.create_future()
         self._line.append((done, contextvars.copy_context(), script))
-        if not self._starting:
-            self._starting = True
-            loop.call_soon(self._start_scripts)
+        self._starting.soon()
         return await done
 
     # Places and threads; the caller holds the lock
@@ -158,7 +158,6 @@ class RunspacePool:
 
     def _start_scripts(self) -> None:
         """Hands over what is in line; brief scripts wait for the thread that runs already."""
-        self._starting = False
         with self._lock:
             while (self._average >= _BRIEF or self._places == self._max_runspaces) and self._hand_over():
                 pass

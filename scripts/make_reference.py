@@ -41,6 +41,9 @@ TYPES: Final[dict[str, tuple[type, ...]]] = {
     "Logging": (logging.LoggerConfiguration, logging.Logger, logging.LogLevel, logging.RollingInterval),
 }
 
+# What only the host itself calls, though from other modules.
+INNER: Final = {session_types.Session: ("close", "load_at_once", "state")}
+
 _WIDTH: Final = 110
 _SECTION: Final = re.compile(r"^(Args|Attributes|Returns|Raises|Example):$", re.MULTILINE)
 _TITLES: Final = {"Args": "Arguments", "Attributes": "Attributes", "Returns": "Returns", "Raises": "Raises"}
@@ -115,7 +118,7 @@ def _members(kind: type) -> Iterator[tuple[str, Any]]:
     bases = [part for part in kind.__mro__[1:] if any(part in types for types in TYPES.values())]
     shown = {name for base in bases for name in vars(base)}
     names = {name for part in kind.__mro__ if part.__module__.startswith("kestrun_py") for name in vars(part)}
-    for name in sorted(names - shown):
+    for name in sorted(names - shown - {*INNER.get(kind, ())}):
         member = inspect.getattr_static(kind, name)
         documented = inspect.isroutine(member) or isinstance(member, property) or hasattr(member, "func")
         if not name.startswith("_") and documented and inspect.getdoc(member):

@@ -11,7 +11,6 @@ import re
 import secrets
 import threading
 import uuid
-from collections.abc import Coroutine
 from struct import Struct
 from typing import Any, Final, Protocol
 
@@ -148,20 +147,8 @@ class Session:
         """What was loaded; None as long as the request has not looked at its session."""
         return self._state
 
-    def load(self) -> Coroutine[Any, Any, None]:
-        """Loads the session, unless that was done: waits for its lock and reads it.
-
-        Raises:
-            SessionUnavailableError: The cache cannot be read, or the lock was not free, within the I/O timeout.
-        """
-        return self._load(ahead=False)
-
-    def load_ahead(self) -> Coroutine[Any, Any, None]:
-        """`load`, on behalf of a script that may look at the session: a failure shows when it does."""
-        return self._load(ahead=True)
-
     def load_at_once(self) -> bool:
-        """`load`, if nothing has to be waited for; called on the event loop.
+        """Loads the session if nothing has to be waited for; called on the event loop.
 
         Returns:
             Whether the session is loaded now.
@@ -170,7 +157,15 @@ class Session:
             self._state = self._source.load_at_once(self._headers)
         return self._state is not None
 
-    async def _load(self, *, ahead: bool) -> None:
+    async def load(self, *, ahead: bool = False) -> None:
+        """Loads the session, unless that was done: waits for its lock and reads it.
+
+        Args:
+            ahead: It is only likely that the script looks at the session; a failure is raised when it does.
+
+        Raises:
+            SessionUnavailableError: The cache cannot be read, or the lock was not free, within the I/O timeout.
+        """
         while self._state is None:
             if self._closed:
                 raise SessionClosedError("The request has ended; its session can no longer be loaded.")

@@ -26,6 +26,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from kestrun_py._turns import Gathered
 from kestrun_py.errors import CacheTimeoutError, CacheUnavailableError
 
 __all__ = ["ConnectionLostError", "Reply", "Wire", "pack"]
@@ -38,10 +39,7 @@ pack: Final[Callable[[tuple[bytes | str | int, ...]], bytes]] = cast(Any, hiredi
 
 _MORE: Final = object()
 
-# With so many replies outstanding, what is sent waits for what other requests send in the next turns of the event loop:
-# a system call costs more than all the rest of a command.
-_CROWD: Final = 4
-_PATIENCE: Final = 2
+_MOST_TURNS: Final = 4  # of the event loop that a command waits for others; a system call costs more than a command
 
 
 class _Errors(DefaultParser):  # type: ignore[misc, valid-type]
@@ -99,7 +97,7 @@ class Wire(asyncio.Protocol):
         self._create_future = loop.create_future
         self._slots: deque[tuple[float, asyncio.Future[Reply]]] = deque()
         self._outgoing: list[bytes] = []
-        self._patience = 0
+        self._flushing = Gathered(loop, self._flush, _MOST_TURNS)
         self._heard = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
@@ -118,7 +116,7 @@ class Wire(asyncio.Protocol):
         return str(peer[0]) if isinstance(peer, tuple) else str(peer)
 
     def send(self, command: bytes, deadline: float) -> asyncio.Future[Reply]:
-        """Queues a packed command; what is queued in one turn of the event loop, or a few, is written at once.
+        """Queues a packed command; what is queued while the event loop is busy is written at once.
 
         Args:
             command: The command in RESP.
@@ -138,11 +136,8 @@ class Wire(asyncio.Protocol):
         slots.append((deadline, future))
         if deadline < self._timer_at:
             self._set_timer(deadline)
-        outgoing = self._outgoing
-        if not outgoing:
-            self._patience = _PATIENCE if len(slots) > _CROWD else 0
-            self._loop.call_soon(self._flush)
-        outgoing.append(command)
+        self._outgoing.append(command)
+        self._flushing.soon()
         return future
 
     def write(self, command: bytes) -> None:
@@ -189,10 +184,6 @@ class Wire(asyncio.Protocol):
     # Internals
 
     def _flush(self) -> None:
-        if self._patience:
-            self._patience -= 1
-            self._loop.call_soon(self._flush)
-            return
         outgoing = self._outgoing
         if not self.ended:
             self._transport.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
