@@ -217,7 +217,7 @@ def workers_table() -> None:
     """One worker and two, on the counter with Redis.
 
     The client and Redis use the same cores, so a second worker finds less than a core. What a request costs says
-    whether the workers get into each other's way.
+    whether the workers get into each other's way; how busy the cores were, what there was left to gain.
     """
     with ExitStack() as stack:
         redis = stack.enter_context(RedisServer())
@@ -225,17 +225,27 @@ def workers_table() -> None:
         send = _send_with_wrk if shutil.which("wrk") else _send_with_client
         rates: list[list[float]] = [[], []]
         micros: list[list[float]] = [[], []]
+        busy: list[list[float]] = [[], []]
         for _ in range(max(ROUNDS // 3, 1)):
             for index, server in enumerate(servers):
-                before = server.cpu()
+                before, machine = server.cpu(), _machine_cpu()
                 requests, elapsed = send(stack, server)
                 rates[index].append(requests / elapsed)
                 micros[index].append((server.cpu() - before) / requests * 1e6)
+                busy[index].append((_machine_cpu() - machine) / elapsed)
         one, two = (statistics.median(column) for column in rates)
         print(f"\nWorkers, counter on Redis: one {one:.0f}, two {two:.0f} requests a second,", end=" ")
         print(f"ratio {_spread(_ratios(rates[1], rates[0]))};", end=" ")
         one, two = (statistics.median(column) for column in micros)
-        print(f"CPU per request {one:.0f} and {two:.0f} us, ratio {_spread(_ratios(micros[1], micros[0]))}", flush=True)
+        print(f"CPU per request {one:.0f} and {two:.0f} us, ratio {_spread(_ratios(micros[1], micros[0]))};", end=" ")
+        one, two = (statistics.median(column) for column in busy)
+        print(f"cores busy with all of it: {one:.1f} and {two:.1f} of {os.cpu_count()}", flush=True)
+
+
+def _machine_cpu() -> float:
+    """Seconds of processor time that the whole machine has used: client and Redis too."""
+    user, nice, system, _, _, irq, softirq = map(int, Path("/proc/stat").read_text().split(maxsplit=8)[1:8])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
 def _send_with_client(stack: ExitStack, server: Server) -> tuple[int, float]:

@@ -40,6 +40,7 @@ pack: Final[Callable[[tuple[bytes | str | int, ...]], bytes]] = cast(Any, hiredi
 _MORE: Final = object()
 
 _MOST_TURNS: Final = 4  # of the event loop that a command waits for others; a system call costs more than a command
+_BATCH: Final = 24  # commands that are written at once, so that the server works on them while others are made
 
 
 class _Errors(DefaultParser):  # type: ignore[misc, valid-type]
@@ -137,7 +138,10 @@ class Wire(asyncio.Protocol):
         if deadline < self._timer_at:
             self._set_timer(deadline)
         self._outgoing.append(command)
-        self._flushing.soon()
+        if len(self._outgoing) >= _BATCH:
+            self._flush()
+        else:
+            self._flushing.soon()
         return future
 
     def write(self, command: bytes) -> None:
@@ -185,7 +189,7 @@ class Wire(asyncio.Protocol):
 
     def _flush(self) -> None:
         outgoing = self._outgoing
-        if not self.ended:
+        if outgoing and not self.ended:
             self._transport.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
         outgoing.clear()
 
