@@ -17,6 +17,7 @@ import random
 import secrets
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
@@ -35,6 +36,8 @@ DEFAULT_TIMEOUT: Final = 10.0
 # so that waiters of several processes do not march in step.
 _FIRST_PAUSE: Final = 0.005
 _LAST_PAUSE: Final = 0.1
+
+_REAL_TIME: Final = 0.5  # seconds in which a cache that works has answered
 
 # What keeps the tokens of this process apart from those of others, its forks included.
 _process_token = secrets.token_hex(8)
@@ -259,7 +262,9 @@ class DistributedCache(ABC):
 
     # Entries under a lease (sessions)
 
-    async def lock(self, key: str, *, lease_time: float, timeout: float) -> Lease | None:
+    async def lock(
+        self, key: str, *, lease_time: float, timeout: float, on_busy: Callable[[str], object] | None = None
+    ) -> Lease | None:
         """Takes the exclusive lock of an entry and reads it, waiting while another holder has it.
 
         The read extends the entry's sliding window. An entry that is not there is not locked: there is nothing
@@ -269,6 +274,7 @@ class DistributedCache(ABC):
             key: The entry's key.
             lease_time: Seconds after which the lock frees itself unless it is renewed.
             timeout: Seconds to wait for the lock and for the cache together.
+            on_busy: Called with the key if the cache answers that another holder has the lock.
 
         Returns:
             The lease with the entry's value, or None if there is no such entry.
@@ -281,6 +287,8 @@ class DistributedCache(ABC):
         found = await self._try_lock(checked_key(key), token, lease_time, timeout)
         if not isinstance(found, Busy):
             return found
+        if on_busy is not None:
+            on_busy(key)
         try:
             return await self._lock_when_free(key, token, lease_time, timeout)
         except BaseException:
@@ -297,10 +305,13 @@ class DistributedCache(ABC):
                 raise LockTimeoutError(f"The entry stayed locked by another request for {timeout:g} seconds.")
             await self._wait_for_release(key, min(remaining, pause * random.uniform(0.5, 1.0)))
             pause = min(pause * 2, _LAST_PAUSE)
+            remaining = max(deadline - time.monotonic(), 0.001)
             try:
-                found = await self._try_lock(key, token, lease_time, max(deadline - time.monotonic(), 0.001))
+                found = await self._try_lock(key, token, lease_time, remaining)
             except CacheTimeoutError:
-                continue  # it is busy, as it has said before; the last attempt may have next to no time left
+                if remaining >= _REAL_TIME:
+                    raise
+                continue  # too short an attempt to tell; it is busy, as the cache has said before
             if not isinstance(found, Busy):
                 return found
 

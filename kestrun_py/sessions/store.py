@@ -21,6 +21,7 @@ from kestrun_py.cookies import read_cookie
 from kestrun_py.data_protection import CookieProtector
 from kestrun_py.errors import (
     CacheError,
+    CacheTimeoutError,
     CacheUnavailableError,
     DataProtectionError,
     KeyRingError,
@@ -41,6 +42,7 @@ __all__ = ["SessionStore", "fingerprint"]
 _KEY_LENGTH: Final = 36
 
 _FAREWELL: Final = 1.0  # seconds that background work gets to end
+_MOMENT: Final = 1.0  # seconds
 _FIRST_PAUSE: Final = 0.1  # between two attempts to remove what a session has left behind
 _LAST_PAUSE: Final = 5.0
 
@@ -85,6 +87,8 @@ class SessionStore:
         self._lease_time = options.lease_time if cache.shared else math.inf
         self._immediate = cache.immediate and options.lock is SessionLock.EXCLUSIVE
         self._queues = FairLocks()
+        # Keys whose lock the cache was asked for, and has not said a word about.
+        self._unheard: set[str] = set()
         self._leases = LeaseKeeper(cache, lease_time=options.lease_time, timeout=options.io_timeout, logger=logger)
         self._background: set[asyncio.Task[None]] = set()
 
@@ -170,11 +174,24 @@ class SessionStore:
             try:
                 await self._queues.acquire(key, self._remaining(deadline))
             except TimeoutError:
-                raise LockTimeoutError("the session stayed in use in this process") from None
+                if key not in self._unheard:
+                    raise LockTimeoutError("the session stayed in use in this process") from None
+                raise CacheTimeoutError(
+                    f"The {self._cache.name} cache has not answered another request of the session."
+                ) from None
         lease = None
+        unheard = self._unheard
+        unheard.add(key)
         try:
-            lease = await self._cache.lock(key, lease_time=self._lease_time, timeout=self._remaining(deadline))
+            lease = await self._cache.lock(
+                key, lease_time=self._lease_time, timeout=self._remaining(deadline), on_busy=unheard.discard
+            )
+            unheard.discard(key)
             return self._locked(key, lease)
+        except BaseException:
+            # Those who queue run out of time in the same moment, and shall still know why.
+            asyncio.get_running_loop().call_later(_MOMENT, unheard.discard, key)
+            raise
         finally:
             if lease is None:
                 self._queues.release(key)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from host_support import until
 
 from kestrun_py.caching import DistributedCache, Expiration, Lease
 from kestrun_py.errors import (
@@ -416,6 +417,20 @@ async def test_lock_is_used_once(cache: DistributedCache) -> None:
     with pytest.raises(LeaseLostError):
         await cache.commit(lease, None, LONG)
     assert await cache.get("key") == b"first"
+
+
+async def test_who_waits_hears_that_another_holder_has_the_lock(cache: DistributedCache) -> None:
+    await cache.store("key", b"value", LONG)
+    busy: list[str] = []
+    assert await cache.lock("none", lease_time=30, timeout=10, on_busy=busy.append) is None
+    lease = await cache.lock("key", lease_time=30, timeout=10, on_busy=busy.append)
+    assert lease is not None
+    assert busy == []
+    waiter = asyncio.create_task(cache.lock("key", lease_time=30, timeout=60, on_busy=busy.append))
+    await until(lambda: busy == ["key"])
+    await cache.release(lease)
+    assert await waiter is not None
+    assert busy == ["key"]
 
 
 async def test_lost_lease_harms_nobody(cache: DistributedCache) -> None:

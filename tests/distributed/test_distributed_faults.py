@@ -428,6 +428,43 @@ async def test_continue_while_the_cache_is_stopped(cache: SharedCache, nodes: No
 
 
 @pytest.mark.parametrize("policy", ["fail", "continue"])
+async def test_who_queues_behind_a_request_without_an_answer_blames_the_cache(
+    cache: SharedCache, nodes: Nodes, policy: str
+) -> None:
+    node = await nodes.start(cache, on_cache_failure=policy, io_timeout=IO_TIMEOUT)
+    cookie = await node.login()
+    cache.pause()
+    answers = await asyncio.gather(*(node.get("/available", cookie) for _ in range(20)))
+    cache.resume()
+    if policy == "fail":
+        for answer in answers:
+            answer.assert_refused(within=IO_TIMEOUT + LATE)
+    else:
+        assert [answer.result for answer in answers] == [False] * 20
+    errors = [text for text in node.log.texts(LogLevel.ERROR) if "session" in text]
+    assert len(errors) == 20
+    assert not [text for text in errors if "Another request" in text]
+    assert (await node.get("/counter", cookie)).result == 2
+
+
+async def test_who_waits_for_another_host_blames_the_cache_that_falls_silent(cache: SharedCache, nodes: Nodes) -> None:
+    one = await nodes.start(cache, io_timeout=60)
+    two = await nodes.start(cache, io_timeout=4)
+    cookie = await one.login()
+    holder = asyncio.create_task(one.get("/hold", cookie))
+    await one.until_held()
+    waiters = [asyncio.create_task(two.get("/counter", cookie)) for _ in range(5)]
+    await asyncio.sleep(0.5)  # by then they wait for the lock, not for a first answer
+    cache.pause()
+    for waiter in waiters:
+        (await waiter).assert_refused(within=4 + LATE)
+    cache.resume()
+    await one.get("/let-go")
+    assert (await holder).result == 2
+    assert any("could not be read" in text for text in two.log.texts(LogLevel.ERROR))
+
+
+@pytest.mark.parametrize("policy", ["fail", "continue"])
 async def test_no_lock_while_the_cache_is_down(cache: SharedCache, nodes: Nodes, policy: str) -> None:
     node = await nodes.start(cache, lock="none", on_cache_failure=policy)
     cookie = await node.login()

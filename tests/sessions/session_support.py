@@ -120,9 +120,11 @@ class RecordingCache(MemoryCache):
         await self._record("remove", key, timeout)
         await super().remove(key, timeout=timeout)
 
-    async def lock(self, key: str, *, lease_time: float, timeout: float) -> Lease | None:
+    async def lock(
+        self, key: str, *, lease_time: float, timeout: float, on_busy: Callable[[str], object] | None = None
+    ) -> Lease | None:
         await self._record("lock", key, timeout)
-        return await super().lock(key, lease_time=lease_time, timeout=timeout)
+        return await super().lock(key, lease_time=lease_time, timeout=timeout, on_busy=on_busy)
 
     def lock_at_once(self, key: str, *, lease_time: float) -> Lease | Busy | None:
         if "lock" in self.closed_gates or "lock" in self.broken:
