@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -58,31 +58,50 @@ def build_application(
     entry = entry_middleware(services, logger, server=server)
     routes.bind(partial(compose, [entry, *(make() for make in middleware)]))
 
-    async def lifetime(_: web.Application) -> AsyncIterator[None]:
-        pool.start()
-        cache = services.get(DistributedCache)
-        greeting = None
-        if key_cache is not None:
-            await key_cache.start()
-        if cache is not None:
-            await cache.start()
-            greeting = asyncio.create_task(_greet(cache, services.get(KeyRing), logger))
-        try:
-            yield
-        finally:
-            if greeting is not None:
-                greeting.cancel()
-                with suppress(asyncio.CancelledError):
-                    await greeting
-            # in the order in which one needs the other
-            for service in (services.get(SessionStore), services.get(KeyRing), cache, key_cache):
-                if service is not None:
-                    await _close(service, logger)
-            pool.close()
-
+    life = _Lifetime(services, pool, key_cache, logger)
     app.on_response_prepare.append(stream_hook(services.get(SessionStore), server=server))
-    app.cleanup_ctx.append(lifetime)
+    app.on_startup.append(life.start)
+    app.on_cleanup.append(life.stop)
     return app
+
+
+class _Lifetime:
+    """What starts with the first server of an application and ends with the last; a test may have several clients."""
+
+    def __init__(
+        self, services: ServiceRegistry, pool: RunspacePool, key_cache: DistributedCache | None, logger: Logger
+    ) -> None:
+        self._services = services
+        self._pool = pool
+        self._cache = services.get(DistributedCache)
+        self._caches = [cache for cache in (self._cache, key_cache) if cache is not None]
+        self._logger = logger
+        self._greeting: asyncio.Task[None] | None = None
+        self._servers = 0
+
+    async def start(self, _: web.Application) -> None:
+        self._servers += 1
+        if self._servers > 1:
+            return
+        self._pool.start()
+        for cache in self._caches:
+            await cache.start()
+        if self._cache is not None:
+            self._greeting = asyncio.create_task(_greet(self._cache, self._services.get(KeyRing), self._logger))
+
+    async def stop(self, _: web.Application) -> None:
+        self._servers -= 1
+        if self._servers:
+            return
+        if self._greeting is not None:
+            self._greeting.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._greeting
+        # in the order in which one needs the other
+        for service in (self._services.get(SessionStore), self._services.get(KeyRing), *self._caches):
+            if service is not None:
+                await _close(service, self._logger)
+        self._pool.close()
 
 
 async def _greet(cache: DistributedCache, ring: KeyRing | None, logger: Logger) -> None:

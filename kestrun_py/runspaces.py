@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from kestrun_py._bridge import worker_loop
 from kestrun_py._turns import Gathered
-from kestrun_py.errors import ArgumentError
+from kestrun_py.errors import ArgumentError, InvalidOperationError
 
 __all__ = ["RunspacePool"]
 
@@ -110,13 +110,22 @@ class RunspacePool:
             self._closed = True
             for thread in self._idle:
                 thread.jobs.put(None)
+            line, self._line = self._line, deque()
+        for done, _, _ in line:
+            done.cancel()
         if self._watch is not None:
             self._watch.cancel()
 
     async def run(self, script: Callable[[], Any]) -> Any:
-        """Runs `script` in a thread, in the caller's context variables, and returns what it returns."""
+        """Runs `script` in a thread, in the caller's context variables, and returns what it returns.
+
+        Raises:
+            InvalidOperationError: The pool was closed.
+        """
         loop = self._loop
         assert loop is not None, "RunspacePool.start comes first"
+        if self._closed:
+            raise InvalidOperationError("The host has stopped; it runs no more scripts.")
         done: asyncio.Future[Any] = loop.create_future()
         self._line.append((done, contextvars.copy_context(), script))
         self._starting.soon()

@@ -395,6 +395,20 @@ class TestApplication:
         await client.close()
         assert closed == ["cache"]
 
+    async def test_several_clients_share_one_application(self, aiohttp_client: AiohttpClient) -> None:
+        def increment(context: KestrunContext) -> None:
+            count = (context.session.get_int32("count") or 0) + 1
+            context.session.set_int32("count", count)
+            context.response.write_text(count)
+
+        host = KestrunHost("test").add_distributed_memory_cache().add_session()
+        app = host.add_map_route("/", "Get", increment).create_app()
+        first, second = await aiohttp_client(app), await aiohttp_client(app)
+        assert await (await first.get("/")).text() == "1"
+        cookie = first.session.cookie_jar.filter_cookies(first.make_url("/"))
+        await first.close()
+        assert await (await second.get("/", cookies=cookie)).text() == "2"
+
     async def test_it_can_be_mounted_in_another_application(self, aiohttp_client: AiohttpClient) -> None:
         def script(context: KestrunContext) -> None:
             context.response.write_text(context.request.path)

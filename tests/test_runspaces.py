@@ -17,7 +17,7 @@ from host_support import until
 
 from kestrun_py import runspaces
 from kestrun_py._bridge import can_wait, wait
-from kestrun_py.errors import ArgumentError
+from kestrun_py.errors import ArgumentError, InvalidOperationError
 from kestrun_py.runspaces import RunspacePool
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
@@ -301,6 +301,22 @@ async def test_closing_ends_the_threads_when_their_scripts_have_ended() -> None:
     gauge.gate.set()
     await asyncio.gather(*jobs)
     await until(lambda: not any(thread.is_alive() for thread in threads))
+
+
+async def test_a_closed_pool_runs_nothing_and_keeps_nobody_waiting() -> None:
+    pool = RunspacePool()
+    pool.resize(1)
+    pool.start()
+    gauge = Gauge()
+    running, waiting = [asyncio.create_task(pool.run(gauge.enter)) for _ in range(2)]
+    await until(lambda: gauge.inside == 1)
+    pool.close()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    with pytest.raises(InvalidOperationError, match="The host has stopped"):
+        await pool.run(gauge.enter)
+    gauge.gate.set()
+    await running
 
 
 def test_a_script_that_outlives_its_loop_ends_in_silence() -> None:
