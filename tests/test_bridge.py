@@ -213,10 +213,10 @@ class TestOnTheLoop:
         async def script() -> None:
             wait(gate.wait())
 
-        crowd = [asyncio.create_task(run_on_loop(script())) for _ in range(1000)]
+        crowd = asyncio.gather(*(run_on_loop(script()) for _ in range(1000)))
         await asyncio.sleep(0)
         gate.set()
-        await asyncio.gather(*crowd)
+        await crowd
         gc.collect()
         assert sum(type(thing) is _bridge._ScriptGreenlet for thing in gc.get_objects()) <= _bridge._MOST_IDLE
         assert await run_on_loop(later("works still")) == "works still"
