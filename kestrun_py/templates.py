@@ -57,7 +57,8 @@ class PathTemplate:
         if not isinstance(text, str) or not text.startswith("/"):
             raise ArgumentError(f"A route pattern starts with '/'; {text!r} does not.")
         self.text = text
-        self._names: list[str] = []
+        self._names: set[str] = set()  # in lower case
+        self._captures: list[str | _Mixture] = []  # what the groups of the expression hold
         self._checks: list[tuple[str, Check]] = []
         self._defaults: dict[str, str] = {}
         parts = text[1:].split("/")
@@ -75,7 +76,15 @@ class PathTemplate:
         if found is None:
             return None
         values = dict(self._defaults)
-        values.update((name, value) for name, value in zip(self._names, found.groups(), strict=True) if value)
+        for capture, text in zip(self._captures, found.groups(), strict=True):
+            if not text:
+                continue
+            if isinstance(capture, str):
+                values[capture] = text
+            elif (parts := capture.split(text)) is not None:
+                values.update(parts)
+            else:
+                return None
         if all(check(values[name]) for name, check in self._checks if name in values):
             return values
         return None
@@ -92,28 +101,32 @@ class PathTemplate:
         if len(pieces) == 1:
             return _Segment(re.escape(text), text.lower(), 0)
         if pieces[0] == pieces[-1] == "" and len(pieces) == 3:
-            return self._parameter(pieces[1])
+            name, segment = self._parameter(pieces[1])
+            self._captures.append(name)
+            return segment
         if "" in literals[1:-1]:
             raise self._malformed(f"text must separate the parameters of {text!r}")
-        regex, key = "", ""
+        key, names = "", []
         for literal, parameter in zip_longest(literals, pieces[1::2]):
-            regex, key = regex + re.escape(literal), key + literal.lower()
+            key += literal.lower()
             if parameter is not None:
-                part = self._parameter(parameter)
+                name, part = self._parameter(parameter)
                 if part.is_optional:
                     raise self._malformed(f"{{{parameter}}} must be a segment of its own")
-                regex, key = regex + part.regex, key + part.key
-        return _Segment(regex, key, 1)
+                key += part.key
+                names.append(name)
+        self._captures.append(_Mixture([_lower(literal) for literal in literals], names))
+        return _Segment("([^/]+)", key, 1)
 
-    def _parameter(self, text: str) -> _Segment:
-        """Takes in a parameter, and returns it as a segment of its own."""
+    def _parameter(self, text: str) -> tuple[str, _Segment]:
+        """Takes in a parameter; returns its name, and what it is as a segment of its own."""
         found = _PARAMETER.fullmatch(text)
         if found is None:
             raise self._malformed(f"{{{text}}} is no parameter: {{name}}, {{name:int}}, {{name?}}, {{*rest}}")
         name, constraints, is_rest = found["name"], found["constraints"], bool(found["star"])
-        if name.lower() in map(str.lower, self._names):
+        if name.lower() in self._names:
             raise self._malformed(f"the parameter {name!r} appears twice")
-        self._names.append(name)
+        self._names.add(name.lower())
         for constraint in _CONSTRAINT.finditer(constraints):
             self._checks.append((name, self._check(constraint["name"].lower(), constraint["argument"])))
         if found["default"] is not None:
@@ -121,7 +134,7 @@ class PathTemplate:
         is_optional = is_rest or found["optional"] is not None or found["default"] is not None
         rank = (5 if is_rest else 3) - bool(constraints)
         key = f"{{{'*' if is_rest else '?' if is_optional else ''}{constraints}}}"
-        return _Segment("(.*)" if is_rest else "([^/]+)", key, rank, is_optional, is_rest)
+        return name, _Segment("(.*)" if is_rest else "([^/]+)", key, rank, is_optional, is_rest)
 
     def _check(self, name: str, argument: str | None) -> Check:
         if argument is None and name in _PATTERNS:
@@ -154,6 +167,48 @@ class _Segment(NamedTuple):
     rank: int
     is_optional: bool = False
     is_rest: bool = False
+
+
+class _Mixture(NamedTuple):
+    """A segment of several parameters, or of one with text beside it: ``{year}-{month}.html``.
+
+    Attributes:
+        literals: The text before, between and after the parameters, in lower case.
+        names: The names of the parameters.
+    """
+
+    literals: list[str]
+    names: list[str]
+
+    def split(self, text: str) -> dict[str, str] | None:
+        """Returns the parameters' values if the text matches, else None.
+
+        From the right, as ASP.NET Core: each literal is looked for where it stands last. An expression would try
+        every way to divide the text, which takes a client's long path minutes.
+        """
+        first, *between, last = self.literals
+        lower = _lower(text)
+        end = len(text) - len(last)
+        if not (lower.startswith(first) and lower.endswith(last)):
+            return None
+        values: dict[str, str] = {}
+        for name, literal in zip(reversed(self.names[1:]), reversed(between), strict=True):
+            at = lower.rfind(literal, len(first), max(end - 1, 0))  # a parameter has at least one character
+            if at < 0:
+                return None
+            values[name] = text[at + len(literal) : end]
+            end = at
+        if end <= len(first):
+            return None
+        values[self.names[0]] = text[len(first) : end]
+        return values
+
+
+def _lower(text: str) -> str:
+    """The text in lower case, character by character, so that positions stay what they are."""
+    if text.isascii():
+        return text.lower()
+    return "".join(lower if len(lower := char.lower()) == 1 else char for char in text)
 
 
 def _join(segments: Sequence[_Segment]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from contextlib import suppress
 
 import pytest
@@ -182,6 +184,30 @@ def test_any_literal_matches_itself_and_any_segment_fits_a_parameter(segments: l
     path = "/" + "/".join(segments)
     assert PathTemplate(path).match(path) == {}
     assert PathTemplate(f"{path.rstrip('/')}/{{value}}").match(f"{path.rstrip('/')}/{value}") == {"value": value}
+
+
+@given(
+    st.sampled_from([["", "-", ""], ["", "-", "-", ".x"], ["ab", ""], ["", "x"], ["x", "y", "x"], ["", "aa", "aa", ""]]),
+    st.text("abxyABXY-.ä", min_size=1, max_size=12),
+)
+def test_several_parts_match_as_an_expression_does(literals: list[str], segment: str) -> None:
+    names = [f"p{number}" for number in range(len(literals) - 1)]
+    template = "/" + literals[0] + "".join(f"{{{name}}}{text}" for name, text in zip(names, literals[1:], strict=True))
+    found = re.fullmatch("(.+)".join(map(re.escape, literals)), segment, re.IGNORECASE)
+    expected = None if found is None else dict(zip(names, found.groups(), strict=True))
+    assert PathTemplate(template).match(f"/{segment}") == expected
+
+
+def test_a_letter_whose_lower_case_is_two_moves_nothing() -> None:
+    assert PathTemplate("/{a}-{b}X").match("/İİ-İx") == {"a": "İİ", "b": "İ"}
+
+
+@pytest.mark.parametrize("template", ["/{y}-{m}-{d}.html", "/{a}-{b}-{c}-{d}/x", "/f{a}-{b}.{c}/{rest}/y"])
+def test_a_long_path_is_matched_in_no_time(template: str) -> None:
+    path = "/f" + "-" * 4000 + "." * 4000
+    began = time.process_time()
+    assert PathTemplate(template).match(path) is None
+    assert time.process_time() - began < 1
 
 
 @given(st.text())
