@@ -187,7 +187,9 @@ def test_any_literal_matches_itself_and_any_segment_fits_a_parameter(segments: l
 
 
 @given(
-    st.sampled_from([["", "-", ""], ["", "-", "-", ".x"], ["ab", ""], ["", "x"], ["x", "y", "x"], ["", "aa", "aa", ""]]),
+    st.sampled_from(
+        [["", "-", ""], ["", "-", "-", ".x"], ["ab", ""], ["", "x"], ["x", "y", "x"], ["", "aa", "aa", ""]]
+    ),
     st.text("abxyABXY-.ä", min_size=1, max_size=12),
 )
 def test_several_parts_match_as_an_expression_does(literals: list[str], segment: str) -> None:
