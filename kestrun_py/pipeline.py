@@ -53,8 +53,10 @@ def entry_middleware(services: ServiceRegistry, logger: Logger, *, server: str |
         except SessionUnavailableError as error:
             logger.error("{Error}", error)
             response = unavailable_response()
-        except Exception as error:
-            logger.error("{Method} {Path} failed.", request.method, request.rel_url.raw_path, exception=error)
+        except (Exception, asyncio.CancelledError) as error:
+            if _is_cancelled(error):
+                raise
+            _log_failure(logger, request, error)
             response = _server_error(context)
         finally:
             context.ended = True
@@ -62,6 +64,16 @@ def entry_middleware(services: ServiceRegistry, logger: Logger, *, server: str |
         return response
 
     return run
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    """Whether it says that the request itself was cancelled, and not something that it has waited for."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling() > 0)
+
+
+def _log_failure(logger: Logger, request: web.Request, error: BaseException) -> None:
+    logger.error("{Method} {Path} failed.", request.method, request.rel_url.raw_path, exception=error)
 
 
 def _describe(context: KestrunContext, response: web.StreamResponse, server: str | None) -> None:
@@ -100,12 +112,12 @@ def session_middleware(store: SessionStore, logger: Logger) -> Middleware:
     @web.middleware
     async def run(request: web.Request, handler: Handler) -> web.StreamResponse:
         session = current_context().opened_session = Session(store, request.headers)
-        failure: Exception | None = None
+        failure: BaseException | None = None
         try:
             response = await handler(request)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             failure = error
-            if isinstance(error, SessionTooLargeError):
+            if isinstance(error, SessionTooLargeError) or _is_cancelled(error):
                 store.discard(session)
         except BaseException:
             store.discard(session)
@@ -116,6 +128,8 @@ def session_middleware(store: SessionStore, logger: Logger) -> Middleware:
             if failure is not None:
                 raise failure
         except SessionUnavailableError as unavailable:
+            if failure is not None and not isinstance(failure, (web.HTTPException, SessionUnavailableError)):
+                _log_failure(logger, request, failure)
             logger.error("{Error}", unavailable)
             return unavailable_response()
         finally:
@@ -141,7 +155,7 @@ def stream_hook(store: SessionStore | None, *, server: str | None) -> _Hook:
             if store is not None and context.opened_session is not None:
                 try:
                     await store.commit(context.opened_session, request)
-                except SessionUnavailableError:
+                except BaseException:
                     _start_over(request)
                     raise
             _label(context, response.headers, server)
@@ -198,7 +212,13 @@ class RouteHandler:
         started = time.perf_counter() if debug else 0.0
         context = current_context()
         session = context.opened_session
-        ahead = self._loads_ahead and session is not None
+        # A lock is not held while a client still sends, or while the script waits for a thread.
+        ahead = (
+            self._loads_ahead
+            and session is not None
+            and (self._script.is_async or not self._pool.is_full)
+            and (not request.body_exists or request.content.is_eof())
+        )
         response: web.StreamResponse | None = None
         try:
             if session is not None:
@@ -221,7 +241,9 @@ class RouteHandler:
         except SessionUnavailableError as error:
             self._logger.error("{Method} {Pattern}: {Error}", request.method, self._pattern, error)
             response = unavailable_response()
-        except (Exception, SystemExit) as error:  # exit() in a script ends the script, not the server
+        except (Exception, SystemExit, asyncio.CancelledError) as error:  # exit() ends the script, not the server
+            if _is_cancelled(error):
+                raise
             if isinstance(error, SessionTooLargeError):
                 context.services.require(SessionStore).discard(context.session)  # what is stored stays as it was
             self._logger.error(

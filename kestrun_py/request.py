@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import codecs
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Coroutine, Iterable, Mapping
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
 import orjson
@@ -18,7 +19,11 @@ from kestrun_py.errors import ArgumentError
 
 __all__ = ["KestrunRequest"]
 
+_T = TypeVar("_T")
+
 _DECLARATIONS: Final = ("<!DOCTYPE", "<!ENTITY")
+_GRACE: Final = 5.0  # seconds, and
+_LEAST_RATE: Final = 240  # bytes a second, as Kestrel
 _MAX_FIELDS: Final = 1024  # as ASP.NET Core
 # Python knows codecs that are no charsets, and some that a client could keep it busy with.
 _CHARSETS: Final = ("utf-8", "utf-16", "utf-32", "ascii", "iso8859", "cp", "koi8", "gb", "big5", "shift_jis", "euc_")
@@ -77,7 +82,7 @@ class KestrunRequest:
 
     def read_text(self) -> str:
         """The body as text, in the charset that the client named (UTF-8 if it named none, or one that is unknown)."""
-        body = wait(self.raw.read()) if self.raw.body_exists else b""
+        body = wait(self._in_time(self.raw.read())) if self.raw.body_exists else b""
         text = body.decode(self._charset(), "replace")
         return text.removeprefix("\ufeff")
 
@@ -126,10 +131,28 @@ class KestrunRequest:
         if not self.raw.body_exists:
             return {}
         try:
-            form = wait(self.raw.post())
+            form = wait(self._in_time(self.raw.post()))
         except (ValueError, LookupError) as error:
             raise ArgumentError(f"The request body is not a multipart form: {error}.") from None
         return dict(form)
+
+    async def _in_time(self, reading: Coroutine[Any, Any, _T]) -> _T:
+        """Reads, as long as the client sends: the session that a script may have locked is not its to keep.
+
+        Raises:
+            HTTPRequestTimeout: It sends less than Kestrel's ``MinRequestBodyDataRate``.
+        """
+        content = self.raw.content
+        task = asyncio.ensure_future(reading)
+        try:
+            received = content.total_bytes
+            while not (await asyncio.wait((task,), timeout=_GRACE))[0]:
+                if content.total_bytes - received < _LEAST_RATE * _GRACE:
+                    raise web.HTTPRequestTimeout
+                received = content.total_bytes
+            return task.result()
+        finally:
+            task.cancel()
 
 
 def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

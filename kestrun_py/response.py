@@ -146,21 +146,29 @@ class KestrunResponse:
         """The response as aiohttp sends it.
 
         Raises:
-            ArgumentError: A header that holds a control character.
+            ArgumentError: What a script has assigned is no status, no body, or no header.
         """
         headers = CIMultiDict() if self._headers is None else _checked(self._headers)
         if self.content_type is not None:
+            if _CONTROL.search(self.content_type):
+                raise ArgumentError("The content type holds a line break or another control character.")
             headers[hdrs.CONTENT_TYPE] = self.content_type
-        return PlainResponse(self.status, headers, self.body)
+        if self.body is not None and not isinstance(self.body, bytes):
+            raise ArgumentError(f"The body of a response is bytes, not {type(self.body).__name__}; write_text encodes.")
+        return PlainResponse(_checked_status(self.status), headers, self.body)
 
     def _write(self, body: bytes | None, status: int, content_type: str | None) -> None:
-        if not isinstance(status, int) or not 200 <= status <= 599:
-            raise ArgumentError(f"An HTTP status is an integer from 200 to 599, not {status!r}.")
+        self.status = _checked_status(status)
         self.body = body
-        self.status = status
         self.content_type = content_type
         if self._headers is not None:
             self._headers.pop(hdrs.LOCATION, None)
+
+
+def _checked_status(status: int) -> int:
+    if not isinstance(status, int) or not 200 <= status <= 599:
+        raise ArgumentError(f"An HTTP status is an integer from 200 to 599, not {status!r}.")
+    return status
 
 
 def _checked(headers: CIMultiDict[str]) -> CIMultiDict[str]:

@@ -23,7 +23,7 @@ __all__ = ["RunspacePool"]
 _Job = tuple[asyncio.Future[Any], contextvars.Context, Callable[[], Any]]
 
 _SHORT_WAIT: Final = 0.01  # seconds that a script may wait before it lends its place
-_MOST_LENT: Final = 256  # scripts that lend their place at a time, each of which keeps a thread
+_MOST_LENT: Final = 256  # scripts that lend their place to new ones at a time, each of which keeps a thread
 _BRIEF: Final = 0.0002  # seconds; scripts that take less on average share a thread
 _MOST_TURNS: Final = 4  # of the event loop that a script waits for others to be handed over with
 _LONGEST: Final = 0.001  # seconds that one script counts for in the average
@@ -43,7 +43,7 @@ class RunspacePool:
 
     A script that waits for the event loop (for the lock of a session, for the body of a request) lends its place to
     the next in line, and takes it back before it goes on. So nothing that is waited for can bring every ``def`` route
-    to a halt.
+    to a halt. Each place lent is a thread kept, so beyond a number of them only those get one that want theirs back.
 
     What costs is to switch between threads. So the scripts of one turn of the event loop are handed over together;
     scripts that are over in no time share one thread, as long as none of them holds up the others; and the loop is told
@@ -116,6 +116,11 @@ class RunspacePool:
         if self._watch is not None:
             self._watch.cancel()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether a script would have to wait for a place."""
+        return not self._places
+
     async def run(self, script: Callable[[], Any]) -> Any:
         """Runs `script` in a thread, in the caller's context variables, and returns what it returns.
 
@@ -135,7 +140,9 @@ class RunspacePool:
 
     def _hand_over(self) -> bool:
         """Gives the next in line a place and a thread, if there is one."""
-        if not self._line or not self._places or self._closed or (thread := self._free_thread()) is None:
+        if not self._line or not self._places or self._closed or self._lent >= _MOST_LENT:
+            return False
+        if (thread := self._free_thread()) is None:
             return False
         self._places -= 1
         thread.jobs.put(self._line.popleft())
@@ -256,26 +263,24 @@ class RunspacePool:
             try:
                 awaited.exception(_SHORT_WAIT)
             except TimeoutError:
-                if self._lend():
-                    try:
-                        awaited.exception()
-                    finally:
-                        self._take_back()
+                self._lend()
+                try:
+                    awaited.exception()
+                finally:
+                    self._take_back()
         return awaited.result()
 
-    def _lend(self) -> bool:
+    def _lend(self) -> None:
         with self._lock:
-            if self._lent == _MOST_LENT:
-                return False
             self._lent += 1
             self._pass_on()
-        return True
 
     def _take_back(self) -> None:
         with self._lock:
             self._lent -= 1
             if self._places:
                 self._places -= 1
+                self._hand_over()  # there may be places left that nobody could get
                 return
             turn = threading.Lock()
             turn.acquire()

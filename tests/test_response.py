@@ -32,6 +32,23 @@ def body_of(response: KestrunResponse) -> str:
     return response.body.decode()
 
 
+class TestAttributes:
+    @pytest.mark.parametrize(
+        ("name", "value", "why"),
+        [
+            ("status", "teapot", "An HTTP status is an integer from 200 to 599, not 'teapot'"),
+            ("status", 100, "not 100"),
+            ("body", "text", "The body of a response is bytes, not str"),
+            ("content_type", "text/plain\r\nX: y", "The content type holds a line break"),
+        ],
+    )
+    def test_what_a_script_assigns_is_checked(self, name: str, value: object, why: str) -> None:
+        response = new_response()
+        setattr(response, name, value)
+        with pytest.raises(ArgumentError, match=why):
+            response.to_aiohttp()
+
+
 class TestJson:
     def test_defaults(self) -> None:
         response = new_response()

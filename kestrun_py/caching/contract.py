@@ -283,6 +283,7 @@ class DistributedCache(ABC):
             LockTimeoutError: Another holder kept the lock for all of `timeout`.
             CacheUnavailableError: The cache could not be asked in time.
         """
+        deadline = time.monotonic() + timeout
         token = new_token()
         found = await self._try_lock(checked_key(key), token, lease_time, timeout)
         if not isinstance(found, Busy):
@@ -290,14 +291,15 @@ class DistributedCache(ABC):
         if on_busy is not None:
             on_busy(key)
         try:
-            return await self._lock_when_free(key, token, lease_time, timeout)
+            return await self._lock_when_free(key, token, lease_time, timeout, deadline)
         except BaseException:
             self._stop_waiting(key, token)
             raise
 
-    async def _lock_when_free(self, key: str, token: str, lease_time: float, timeout: float) -> Lease | None:
+    async def _lock_when_free(
+        self, key: str, token: str, lease_time: float, timeout: float, deadline: float
+    ) -> Lease | None:
         """`lock`, for an entry that another holder has."""
-        deadline = time.monotonic() + timeout
         pause = _FIRST_PAUSE
         while True:
             remaining = deadline - time.monotonic()

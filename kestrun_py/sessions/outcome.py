@@ -14,6 +14,7 @@ class Origin(Enum):
 
     NONE = "no cookie, or one that is forged, foreign or broken"
     EXPIRED = "a good cookie whose session is no longer stored"
+    MOVED = "a good cookie whose session another request has moved to a new key, or ended, while this one waited"
     KNOWN = "a good cookie and a stored session"
 
 
@@ -23,6 +24,7 @@ class Store(Enum):
     NOTHING = "nothing"
     SAME_KEY = "the values, under the session's own key"
     NEW_KEY = "the values, under a new key"
+    REFUSED = "nothing: the request fails, for its client has a newer cookie by now"
 
 
 class CookieAction(Enum):
@@ -53,6 +55,7 @@ _UPDATED: Final = Outcome(Store.SAME_KEY, remove_old=False, cookie=CookieAction.
 _STARTED: Final = Outcome(Store.NEW_KEY, remove_old=False, cookie=CookieAction.SET)
 _RESTARTED: Final = Outcome(Store.NEW_KEY, remove_old=True, cookie=CookieAction.SET)
 _ENDED: Final = Outcome(Store.NOTHING, remove_old=True, cookie=CookieAction.EXPIRE)
+_REFUSED: Final = Outcome(Store.REFUSED, remove_old=False, cookie=CookieAction.LEAVE)
 _FORGOTTEN: Final = Outcome(Store.NOTHING, remove_old=False, cookie=CookieAction.EXPIRE)
 
 
@@ -77,6 +80,8 @@ def decide(
     """
     if origin is None:
         return NOTHING
+    if origin is Origin.MOVED:
+        return _REFUSED if has_values or abandoned else NOTHING
     if origin is not Origin.KNOWN:
         if has_values:
             return _STARTED

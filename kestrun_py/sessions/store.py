@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Coroutine
 from functools import lru_cache
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy
@@ -43,6 +43,7 @@ _KEY_LENGTH: Final = 36
 
 _FAREWELL: Final = 1.0  # seconds that background work gets to end
 _MOMENT: Final = 1.0  # seconds
+_MOVED: Final = 5.0  # seconds, beyond the I/O timeout, in which a client may still send its former cookie
 _FIRST_PAUSE: Final = 0.1  # between two attempts to remove what a session has left behind
 _LAST_PAUSE: Final = 5.0
 
@@ -89,6 +90,8 @@ class SessionStore:
         self._queues = FairLocks()
         # Keys whose lock the cache was asked for, and has not said a word about.
         self._unheard: set[str] = set()
+        # When the keys that sessions were moved away from are forgotten; in that order.
+        self._moved: dict[str, float] = {}
         self._leases = LeaseKeeper(cache, lease_time=options.lease_time, timeout=options.io_timeout, logger=logger)
         self._background: set[asyncio.Task[None]] = set()
 
@@ -186,6 +189,8 @@ class SessionStore:
             lease = await self._cache.lock(
                 key, lease_time=self._lease_time, timeout=self._remaining(deadline), on_busy=unheard.discard
             )
+            if lease is None and key not in unheard:  # another process had it, and may have moved it
+                return self._opened(key, None, moved=True)
             unheard.discard(key)
             return self._locked(key, lease)
         except BaseException:
@@ -207,8 +212,10 @@ class SessionStore:
             self._leases.add(lease)
         return state
 
-    def _opened(self, key: str, stored: bytes | None) -> SessionState:
+    def _opened(self, key: str, stored: bytes | None, *, moved: bool = False) -> SessionState:
         if stored is None:
+            if moved or self._moved.get(key, 0) > time.monotonic():
+                return SessionState(Origin.MOVED, key)
             if self._logger.is_enabled(LogLevel.INFORMATION):
                 self._logger.information("Accessing expired session {Session}", fingerprint(key))
             return SessionState(Origin.EXPIRED, key)
@@ -239,7 +246,7 @@ class SessionStore:
         try:
             if not self._cache.commit_at_once(lease, value, self._expiration(lease.absolute)):
                 return False
-        except CacheError:
+        except Exception:
             return False  # `commit` meets it again, and deals with it
         session.ended = True
         state.lease = None
@@ -253,8 +260,8 @@ class SessionStore:
         """Does what the end of a request does to its session, once; the session then says what to tell the client.
 
         Raises:
-            SessionUnavailableError: The session could not be stored in time, or its lock was lost; nothing was
-                written that the client can see.
+            SessionUnavailableError: The session could not be stored in time, its lock was lost, or another request
+                has moved it; nothing was written that the client can see.
         """
         if session.ended:
             return
@@ -265,10 +272,14 @@ class SessionStore:
         outcome = _outcome(session, state)
         deadline = time.monotonic() + self.options.io_timeout
         try:
+            if outcome.store is Store.REFUSED:
+                raise SessionUnavailableError(
+                    "Another request has moved the session to a new key, or ended it, while this one waited for it; "
+                    "what this one has changed was not stored."
+                )
             if outcome.store is Store.NEW_KEY:
-                cookie = await self._start(session, state, deadline, remove_old=outcome.remove_old)
-                session.started = True
-                session.set_cookie = self.options.cookie.set_cookie_header(cookie, is_https=request.secure)
+                start = self._start(session, state, deadline, remove_old=outcome.remove_old, is_https=request.secure)
+                await self._to_the_end(start)
             elif outcome.store is Store.SAME_KEY or outcome.remove_old:
                 await self._write(state, deadline, remove=outcome.remove_old)
             elif state.lease is not None:
@@ -290,19 +301,18 @@ class SessionStore:
             else:  # nothing was written: the lock is still ours to give back
                 self.give_back(state)
 
-    async def _start(self, session: Session, state: SessionState, deadline: float, *, remove_old: bool) -> str:
-        """Stores the values under a new key, then removes what was stored under the old one.
-
-        Returns:
-            The cookie value for the new key.
-        """
+    async def _start(
+        self, session: Session, state: SessionState, deadline: float, *, remove_old: bool, is_https: bool
+    ) -> None:
+        """Stores the values under a new key, then removes what was stored under the old one."""
         lease = (state.lease or await self._lease(state, deadline)) if remove_old else None
         key = str(uuid.UUID(bytes=secrets.token_bytes(16)))
         cookie = await self._in_time(self._protector.write(key))
         value = blob.encode(state.ensure_id(), state.values)
         absolute = None if session.emptied or lease is None else lease.absolute
         await self._cache.store(key, value, self._expiration(absolute), timeout=self._remaining(deadline))
-        if remove_old:
+        if lease is not None:
+            self._note_moved(lease.key)
             try:
                 await self._write(state, deadline, remove=True)
             except LeaseLostError:
@@ -310,13 +320,33 @@ class SessionStore:
                 raise
             except CacheUnavailableError as error:
                 # Whether the old entry is gone, nobody knows; the new one is there, so it is what the client gets.
-                assert lease is not None
                 self._in_background(self._remove_later(lease, error))
                 state.lease = None
         if self._logger.is_enabled(LogLevel.INFORMATION):
             self._logger.information("Session {Session} started", fingerprint(key))
         self._log_stored(key, state)
-        return cookie
+        session.started = True
+        session.set_cookie = self.options.cookie.set_cookie_header(cookie, is_https=is_https)
+
+    def _note_moved(self, key: str) -> None:
+        """Remembers, as long as requests with the old cookie may come, that the session has not just ended."""
+        now = time.monotonic()
+        while self._moved and self._moved[first := next(iter(self._moved))] < now:
+            del self._moved[first]
+        self._moved[key] = now + self.options.io_timeout + _MOVED
+
+    async def _to_the_end(self, work: Coroutine[Any, Any, None]) -> None:
+        """Waits for what must not be left half done, also when the request is cancelled meanwhile."""
+        task = asyncio.get_running_loop().create_task(work)
+        cancelled: asyncio.CancelledError | None = None
+        while not task.done():
+            try:
+                await asyncio.wait((task,))
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None and task.exception() is None:
+            raise cancelled
+        task.result()
 
     async def _remove_later(self, lease: Lease, error: CacheUnavailableError) -> None:
         """Removes what a session left under its old key, for it opens the session no less than the new one."""
@@ -337,7 +367,12 @@ class SessionStore:
 
     async def _write(self, state: SessionState, deadline: float, *, remove: bool) -> None:
         """Replaces or removes the stored session, which only the holder of its lease can do."""
-        lease = state.lease or await self._lease(state, deadline)
+        try:
+            lease = state.lease or await self._lease(state, deadline)
+        except LeaseLostError:
+            if remove:
+                return  # another request has done it
+            raise
         value = None if remove else blob.encode(state.ensure_id(), state.values)
         expiration = self._expiration(lease.absolute)
         self._leases.discard(lease)

@@ -14,6 +14,7 @@ NOTHING = Outcome(Store.NOTHING, remove_old=False, cookie=CookieAction.LEAVE)
 STORED = Outcome(Store.SAME_KEY, remove_old=False, cookie=CookieAction.LEAVE)
 STARTED = Outcome(Store.NEW_KEY, remove_old=False, cookie=CookieAction.SET)
 MOVED = Outcome(Store.NEW_KEY, remove_old=True, cookie=CookieAction.SET)
+REFUSED = Outcome(Store.REFUSED, remove_old=False, cookie=CookieAction.LEAVE)
 ENDED = Outcome(Store.NOTHING, remove_old=True, cookie=CookieAction.EXPIRE)
 FORGOTTEN = Outcome(Store.NOTHING, remove_old=False, cookie=CookieAction.EXPIRE)
 
@@ -45,6 +46,10 @@ ROWS = [
     ("renewed, expired session", EXPIRED, "renewed", NOTHING),
     ("set and renewed, new", NONE, "has_values changed renewed", STARTED),
     ("set and renewed, expired", EXPIRED, "has_values changed renewed", STARTED),
+    ("read, moved meanwhile", Origin.MOVED, "", NOTHING),
+    ("set, moved meanwhile", Origin.MOVED, "has_values changed", REFUSED),
+    ("set and removed, moved meanwhile", Origin.MOVED, "changed emptied", NOTHING),
+    ("abandoned, moved meanwhile", Origin.MOVED, "changed emptied abandoned", REFUSED),
 ]
 
 
@@ -63,7 +68,7 @@ def test_every_combination(origin: Origin | None) -> None:
         outcome = decide(origin, **happened)
         touched = any(happened[flag] for flag in ("changed", "emptied", "abandoned", "renewed"))
         # No record without a value, and a client learns of every new key and of nothing else.
-        assert happened["has_values"] or outcome.store is Store.NOTHING
+        assert happened["has_values"] or outcome.store in (Store.NOTHING, Store.REFUSED)
         assert (outcome.store is Store.NEW_KEY) == (outcome.cookie is CookieAction.SET)
         # Only what was found can be overwritten or removed; what never was or has expired gets a new key.
         if origin is not KNOWN:
