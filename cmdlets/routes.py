@@ -97,6 +97,8 @@ def add_kr_map_route(
     """
     if language.casefold() != "python":
         raise ArgumentError(f"language must be Python, not {language!r}.")
+    if callable(pattern):
+        raise ArgumentError('add_kr_map_route needs a pattern: write @add_kr_map_route("/path") before the function.')
     source = alias(code, None, "code", code_block, "code_block")
     route = _Decorator(
         resolve_host(server),

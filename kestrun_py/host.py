@@ -165,7 +165,7 @@ class KestrunHost(EndpointVerbs, RouteVerbs, ServiceVerbs):
         if self._configured:
             raise InvalidOperationError(
                 f"{verb} comes too late: the host '{self.name}' is configured already. Call it before "
-                "enable_configuration."
+                f"enable_configuration ({verb.replace('_', '_kr_', 1)} before enable_kr_configuration)."
             )
 
     # Running
@@ -259,7 +259,8 @@ class KestrunHost(EndpointVerbs, RouteVerbs, ServiceVerbs):
         if cache is not None and not cache.shared:
             raise ServerStartError(
                 f"{worker.count} workers cannot share sessions in the {cache.name} cache, which each process has for "
-                "itself: keep them in Redis or in a database (add_distributed_redis_cache ...), or use one worker."
+                "itself: keep them in Redis (add_distributed_redis_cache, add_kr_distributed_redis_cache) or in a "
+                "database, or use one worker."
             )
 
 

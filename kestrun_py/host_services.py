@@ -289,8 +289,8 @@ class ServiceVerbs(ABC):
         if self.services.get(DistributedCache) is None:
             if not self._memory_allowed:
                 raise InvalidOperationError(
-                    "Sessions need a distributed cache: call add_distributed_redis_cache or another "
-                    "add_distributed_..._cache, or leave out no_distributed_memory_cache."
+                    "Sessions need a distributed cache: call add_distributed_redis_cache "
+                    "(add_kr_distributed_redis_cache) or its like, or leave out no_distributed_memory_cache."
                 )
             self.add_distributed_memory_cache()
         with_tls = [endpoint.certificate is not None for endpoint in endpoints]

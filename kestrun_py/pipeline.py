@@ -72,6 +72,14 @@ def _is_cancelled(error: BaseException) -> bool:
     return isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling() > 0)
 
 
+def _from_script_on(error: BaseException) -> BaseException:
+    """The error, its traceback without what runs scripts."""
+    trace = error.__traceback__
+    while trace is not None and f"{trace.tb_frame.f_globals.get('__package__')}.".startswith("kestrun_py."):
+        trace = trace.tb_next
+    return error if trace is None else error.with_traceback(trace)
+
+
 def _log_failure(logger: Logger, request: web.Request, error: BaseException) -> None:
     logger.error("{Method} {Path} failed.", request.method, request.rel_url.raw_path, exception=error)
 
@@ -247,7 +255,10 @@ class RouteHandler:
             if isinstance(error, SessionTooLargeError):
                 context.services.require(SessionStore).discard(context.session)  # what is stored stays as it was
             self._logger.error(
-                "The script of {Method} {Pattern} failed.", request.method, self._pattern, exception=error
+                "The script of {Method} {Pattern} failed.",
+                request.method,
+                self._pattern,
+                exception=_from_script_on(error),
             )
             response = _server_error(context)
         finally:

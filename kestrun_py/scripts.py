@@ -125,7 +125,8 @@ class Script:
         try:
             source = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise ArgumentError(f"The code file {str(path)!r} cannot be read: {error}.") from None
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ArgumentError(f"The code file {str(file.absolute())!r} cannot be read: {reason}.") from None
         return cls.from_source(source, str(file.absolute()), arguments)
 
 

@@ -165,10 +165,12 @@ class Server:
             if endpoint.unix_path is not None:
                 self._bound_paths.append(endpoint.unix_path)
         except OSError as error:
-            why = "address already in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
-            raise ServerStartError(
-                f"Failed to bind to address {endpoint}: {why}. Stop what uses it, or choose another port."
-            ) from error
+            why, fix = error.strerror or str(error), "Stop what uses it, or choose another port."
+            if error.errno == errno.EADDRINUSE:
+                why = "address already in use"
+            elif error.errno == errno.EADDRNOTAVAIL:
+                why, fix = "this machine has no such address", "Choose one that it has, or 0.0.0.0 for all of them."
+            raise ServerStartError(f"Failed to bind to address {endpoint}: {why}. {fix}") from error
 
     def _handle_signals(self, stop: Callable[[], None]) -> None:
         """SIGINT and SIGTERM stop the server; a server beside the main thread leaves them to their owner."""

@@ -112,7 +112,8 @@ class TestVerbs:
             )
         else:
             expected = (
-                f"{verb} comes too late: the host 'test' is configured already. Call it before enable_configuration."
+                f"{verb} comes too late: the host 'test' is configured already. Call it before enable_configuration "
+                f"({verb.replace('_', '_kr_', 1)} before enable_kr_configuration)."
             )
         assert str(caught.value) == expected
 

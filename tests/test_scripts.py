@@ -337,6 +337,7 @@ class TestFailures:
         (error,) = log.errors
         assert error.message == "The script of GET / failed."
         assert 'raise ValueError("the secret is 42")' in error.exception
+        assert "kestrun_py" not in error.exception
         assert (await client.get("/")).status == 500
 
     @pytest.mark.parametrize("raised", [SystemExit(1), StopIteration(), RecursionError(), MemoryError()])

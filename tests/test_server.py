@@ -263,7 +263,7 @@ class TestEndpoints:
         assert is_free(host.endpoints[0].port)
 
     def test_an_address_of_another_machine(self) -> None:
-        with pytest.raises(ServerStartError, match=r"to bind to address http://192\.0\.2\.1:5999: .*(assign|bind)"):
+        with pytest.raises(ServerStartError, match=r"http://192\.0\.2\.1:5999: this machine has no such address"):
             new_host().add_endpoint(ip_address="192.0.2.1", port=5999).start()
 
     @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no dual-stack sockets")

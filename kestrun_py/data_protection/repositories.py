@@ -166,7 +166,7 @@ def open_default_repository(logger: Logger = default_logger) -> XmlRepository:
                 return FileXmlRepository(folder)
     logger.warning(
         "The data protection keys are kept in memory, because {Reason}. Cookies will not be understood after "
-        "a restart or by another process; name a folder with add_data_protection(folder=...)",
+        "a restart or by another process; name a folder with add_data_protection (add_kr_data_protection): folder=...",
         reason,
     )
     return MemoryXmlRepository()

@@ -124,9 +124,9 @@ class SessionOptions:
 
 def _checked_cookie(cookie: object) -> CookieBuilder:
     if not isinstance(cookie, CookieBuilder):
-        raise ArgumentError(f"cookie: {cookie!r:.60} is not what new_cookie_builder(name=...) makes.")
+        raise ArgumentError(f"cookie: {cookie!r:.60} is not what new_cookie_builder (new_kr_cookie_builder) makes.")
     if not cookie.name:
-        raise ArgumentError("The session cookie needs a name: new_cookie_builder(name=...).")
+        raise ArgumentError("The session cookie needs a name: new_cookie_builder (new_kr_cookie_builder) with name=...")
     if cookie.expiration is not None:
         raise ArgumentError("Expiration cannot be set for the cookie defined by SessionOptions; use max_age instead.")
     cookie.validate()

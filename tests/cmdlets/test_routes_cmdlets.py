@@ -151,3 +151,10 @@ async def test_from_within_a_route(host: KestrunHost, serve: Serve) -> None:
 def test_without_a_server() -> None:
     with pytest.raises(InvalidOperationError, match="No Kestrun server instance found"):
         add_kr_map_route("/x", script_block=hello)
+
+
+def test_a_decorator_without_its_pattern_is_an_error(host: KestrunHost) -> None:
+    with pytest.raises(ArgumentError, match="write @add_kr_map_route"):
+
+        @add_kr_map_route  # type: ignore[call-overload, untyped-decorator, unused-ignore]
+        def hello() -> None: ...
