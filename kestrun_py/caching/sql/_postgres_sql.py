@@ -244,7 +244,11 @@ def postgres_statements(table: str, keys: str) -> Statements:
         release=fill(_RELEASE),
         claim=fill(_CLAIM),
         purge=fill(_PURGE),
-        table_exists="SELECT count(*) FROM information_schema.tables WHERE table_schema = ? AND table_name = ?",
+        # The catalogue, for information_schema hides what its reader has no right on.
+        table_exists=(
+            "SELECT count(*) FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace "
+            "WHERE n.nspname = ? AND c.relname = ? AND c.relkind IN ('r', 'p', 'v', 'f')"
+        ),
         server_version="SELECT split_part(current_setting('server_version'), ' ', 1)",
         read_keys=fill('SELECT "Xml" FROM {keys} WHERE "Xml" IS NOT NULL ORDER BY "Id"'),
         touch=fill(_TOUCH),

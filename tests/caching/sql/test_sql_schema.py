@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from postgres_server import shared_server
 
-from kestrun_py.caching.sql import PostgresDialect, SqlServerDialect, create_table, create_table_script
+from kestrun_py.caching.sql import PostgresDialect, SqlCache, SqlServerDialect, create_table, create_table_script
 from kestrun_py.errors import CacheError, CacheUnavailableError
 
 DIALECT = PostgresDialect()
@@ -66,6 +66,25 @@ async def test_a_table_that_exists_is_left_alone(schema: str) -> None:
     with pytest.raises(CacheError, match=rf"table {schema}\.Sessions exists already"):
         await make(schema)
     assert shared_server().execute(f'SELECT count(*) FROM "{schema}"."Sessions"')[0][0] == 1
+
+
+async def test_a_table_without_rights_is_not_taken_for_none(schema: str) -> None:
+    """PostgreSQL's information_schema would hide it, and the advice be to make it."""
+    await make(schema)
+    server = shared_server()
+    name = f"stranger_{time.monotonic_ns()}"
+    server.execute(f'CREATE ROLE "{name}" LOGIN')
+    text = server.connection_string().replace("Username=kestrun", f"Username={name}")
+    cache = SqlCache(text, schema_name=schema, table_name="Sessions", dialect=DIALECT)
+    try:
+        server.execute(f'GRANT USAGE ON SCHEMA "{schema}" TO "{name}"')
+        assert (await cache.ping()).problems == ()
+        with pytest.raises(CacheUnavailableError, match="permission denied"):
+            await cache.get("key")
+    finally:
+        await cache.close()
+        server.execute(f'DROP OWNED BY "{name}"')
+        server.execute(f'DROP ROLE "{name}"')
 
 
 async def test_a_second_session_table_shares_the_key_ring(schema: str) -> None:
