@@ -40,14 +40,20 @@ local function life(absexp, sldexp)
   end
   return left
 end
+-- A write that changes nothing, which a replica refuses: it may not know yet what its primary stores.
+local function prove_primary()
+  redis.call('HDEL', key, 'kr.none')
+end
 local function extend(absexp, sldexp, held)
   local left = life(absexp, sldexp)
-  if left and left <= 0 then return false end
-  if left and (tonumber(sldexp or -1) or -1) >= 0 then
+  local live = not left or left > 0
+  if live and left and (tonumber(sldexp or -1) or -1) >= 0 then
     if held then left = math.max(left, tonumber(held) - clock()) end
     redis.call('PEXPIRE', key, left)
+  else
+    prove_primary()
   end
-  return true
+  return live
 end
 local function keep(left, lease)
   local ttl = redis.call('PTTL', key)
@@ -108,9 +114,11 @@ LOCK: Final = Script(f"""
 local token, lease = ARGV[1], tonumber(ARGV[2])
 local entry = redis.call('HMGET', key,
   'data', 'absexp', 'sldexp', 'kr.lock', 'kr.until', 'kr.wait', 'kr.wait.until')
-if not entry[1] then return false end
 local left = life(entry[2], entry[3])
-if left and left <= 0 then return false end
+if not entry[1] or (left and left <= 0) then
+  prove_primary()
+  return false
+end
 local now = clock()
 local held = entry[4] and entry[4] ~= token and tonumber(entry[5]) > now
 local promised = entry[6] and entry[6] ~= token and tonumber(entry[7]) > now

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 from redis_server import RedisServer, eventually, execute, free_port, open_redis_cache
 
 from kestrun_py.caching import Expiration
+from kestrun_py.caching.redis import RedisCache
 from kestrun_py.errors import CacheError, CacheTimeoutError, CacheUnavailableError, LeaseLostError
 
 LONG = Expiration(sliding=1200)
@@ -162,6 +163,32 @@ async def test_server_that_becomes_a_replica(server: RedisServer) -> None:
             with pytest.raises(CacheUnavailableError, match="read-only replica"):
                 await cache.get("key")
             client.replicaof("NO", "ONE")
+            assert await cache.get("key") == b"value"
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda cache: cache.get("key"),
+        lambda cache: cache.refresh("key"),
+        lambda cache: cache.lock("key", lease_time=60, timeout=10),
+    ],
+    ids=["get", "refresh", "lock"],
+)
+async def test_demoted_primary_is_not_believed_that_an_entry_is_missing(
+    server: RedisServer, ask: Callable[[RedisCache], Awaitable[object]]
+) -> None:
+    """The connection to it stays open, and it does not know what its successor stores."""
+    with RedisServer() as successor, server.client() as client:
+        async with (
+            open_redis_cache(f"{server.address},{successor.address}", instance_name="") as cache,
+            open_redis_cache(successor.address, instance_name="") as other,
+        ):
+            assert await cache.get("key") is None
+            client.replicaof("127.0.0.1", free_port())
+            await other.store("key", b"value", LONG)
+            with pytest.raises(CacheUnavailableError, match=r"read.?only"):
+                await ask(cache)
             assert await cache.get("key") == b"value"
 
 
