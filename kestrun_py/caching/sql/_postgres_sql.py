@@ -58,6 +58,7 @@ _NOBODY: Final = "CAST('' AS bytea)"
 _EXPIRED: Final = "clock_timestamp() - interval '1 second'"
 
 # The lease of an entry that is replaced ends first, and its row is written so that nobody takes the lease meanwhile.
+# A lease may have outlived its entry, which was purged; where there is neither, nobody can hold one.
 # An entry that comes after its absence was noticed is not replaced.
 _STORE: Final = f"""
 WITH given AS MATERIALIZED (
@@ -65,7 +66,7 @@ WITH given AS MATERIALIZED (
 ), lease AS (
     INSERT INTO {{table}} AS l ("Id", "Value", "ExpiresAtTime")
     SELECT lease_id, {_NOBODY}, {_EXPIRED} FROM given
-    WHERE EXISTS (SELECT 1 FROM {{table}} AS e WHERE e."Id" = given.id)
+    WHERE EXISTS (SELECT 1 FROM {{table}} AS e WHERE e."Id" IN (given.id, given.lease_id))
     ON CONFLICT ("Id") DO UPDATE SET "Value" = excluded."Value", "ExpiresAtTime" = excluded."ExpiresAtTime"
     RETURNING 1
 ), stored AS (

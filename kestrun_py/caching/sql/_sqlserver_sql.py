@@ -69,7 +69,8 @@ _NOBODY: Final = "CAST('' AS VARBINARY(64))"
 _EXPIRED: Final = "DATEADD(SECOND, -1, @Now)"
 
 # The lease of an entry that is replaced ends first, and its row is kept to the end of the transaction so that nobody
-# takes the lease meanwhile. An entry that comes after its absence was noticed is not replaced, but a duplicate.
+# takes the lease meanwhile; it may have outlived its entry, which was purged. An entry that comes after its absence was
+# noticed is not replaced, but a duplicate.
 _STORE: Final = f"""\
 DECLARE @Id NVARCHAR(449) = ?;
 DECLARE @LeaseId NVARCHAR(449) = ?;
@@ -78,7 +79,7 @@ DECLARE @Value VARBINARY(MAX) = ?;
 DECLARE @Stored INT;
 DECLARE @Present INT = (SELECT COUNT(*) FROM {{table}} WHERE [Id] = @Id);
 BEGIN TRANSACTION;
-UPDATE {{table}} SET [Value] = {_NOBODY}, [ExpiresAtTime] = {_EXPIRED} WHERE [Id] = @LeaseId AND @Present = 1;
+UPDATE {{table}} SET [Value] = {_NOBODY}, [ExpiresAtTime] = {_EXPIRED} WHERE [Id] = @LeaseId;
 INSERT INTO {{table}} ([Id], [Value], [ExpiresAtTime])
 SELECT @LeaseId, {_NOBODY}, {_EXPIRED}
 WHERE @Present = 1 AND NOT EXISTS (SELECT 1 FROM {{table}} WHERE [Id] = @LeaseId);

@@ -214,6 +214,20 @@ async def test_storing_ends_the_lock_of_what_is_replaced(cache: SqlCache, rows: 
     assert rows.ids() == ["key", LEASE + "key", "new"]
 
 
+@pytest.mark.parametrize("value", [b"lost update", None])
+async def test_storing_ends_a_lock_that_has_outlived_its_entry(
+    cache: SqlCache, rows: Rows, value: bytes | None
+) -> None:
+    await cache.set("key", b"1", absolute_expiration_relative_to_now=600)
+    lease = await take(cache, "key")
+    rows.execute('DELETE FROM {table} WHERE "Id" = ?', "key")  # as a purge does at its absolute time
+    await cache.set("key", b"2")
+    assert not await cache.renew(lease, lease_time=30, timeout=5)
+    with pytest.raises(LeaseLostError):
+        await cache.commit(lease, value, Expiration(60))
+    assert await cache.get("key") == b"2"
+
+
 async def test_a_lock_waits_for_what_is_being_stored(cache: SqlCache) -> None:
     """Between two moments of a store nobody takes a lease that would let the old value be written back."""
     await cache.set("key", b"old")
