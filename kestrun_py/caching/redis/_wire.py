@@ -205,15 +205,16 @@ class Wire(asyncio.Protocol):
         if not self._slots:
             return
         now = self._time()
-        following = math.inf
+        following = earliest = math.inf
         for deadline, future in self._slots:
+            earliest = min(earliest, deadline)  # of those that nobody waits for any more, too: their replies are owed
             if future.done():
                 continue
             if deadline <= now:
                 future.set_exception(CacheTimeoutError(f"Redis at {self.where} did not answer in time."))
             else:
                 following = min(following, deadline)
-        silent_until = max(self._slots[0][0], self._heard + self._stall)
+        silent_until = max(earliest, self._heard + self._stall)
         if silent_until <= now:
             self._end(f"the server has been silent for {now - self._heard:.1f} seconds")
         else:

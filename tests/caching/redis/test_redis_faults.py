@@ -130,6 +130,27 @@ async def test_silent_connection_is_replaced(server: RedisServer) -> None:
             assert client.info("stats")["total_connections_received"] > before
 
 
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_silent_connection_is_replaced_whatever_the_patience_of_the_first(
+    server: RedisServer, cancelled: bool
+) -> None:
+    async with open_redis_cache(f"{server.address},syncTimeout=300,connectTimeout=300") as cache:
+        await cache.store("key", b"value", LONG)
+        server.pause()
+        patient = asyncio.create_task(cache.store("key", b"lost", LONG, timeout=20))
+        await asyncio.sleep(0)
+        impatient = asyncio.create_task(cache.remove("other", timeout=0.2))
+        await asyncio.sleep(0)
+        if cancelled:
+            impatient.cancel()
+        with pytest.raises(CacheUnavailableError, match="silent"):
+            await patient
+        with pytest.raises(asyncio.CancelledError if cancelled else CacheTimeoutError):
+            await impatient
+        server.resume()
+        await cache.store("key", b"value", LONG)
+
+
 async def test_loading_server_refuses_until_it_has_loaded(server: RedisServer) -> None:
     async with open_redis_cache(server.address, instance_name="") as cache:
         with server.client() as client:
