@@ -110,13 +110,19 @@ class WorkerSupervisor:
             ours.setblocking(False)
             inode = os.fstat(theirs.fileno()).st_ino
             worker = Worker(number, self._count, os.getpid(), theirs.fileno(), self._folder, inode)
-            process = await asyncio.create_subprocess_exec(
-                *self._command,
-                env={**os.environ, VARIABLE: json.dumps(asdict(worker))},
-                pass_fds=[theirs.fileno()],
-                stdin=DEVNULL,
-                start_new_session=True,
-            )
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *self._command,
+                    env={**os.environ, VARIABLE: json.dumps(asdict(worker))},
+                    pass_fds=[theirs.fileno()],
+                    stdin=DEVNULL,
+                    start_new_session=True,
+                )
+            except OSError as error:  # no memory is left for one, or the interpreter is just being replaced
+                self._logger.error(
+                    "Worker {Number} of {Count} could not be started: {Error}", number, self._count, error
+                )
+                return 1, False
             theirs.close()
             stops_all = asyncio.Event()
             hearing = asyncio.create_task(self._hear(ours, worker, process.pid, stops_all))

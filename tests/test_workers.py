@@ -63,20 +63,20 @@ import sys
 from kestrun_py.workers import WorkerSupervisor
 
 patience = 0.5 if sys.argv[-1] == "stubborn" else 60
-sys.exit(WorkerSupervisor([sys.executable, *sys.argv[2:]], int(sys.argv[1]), stop_timeout=patience).run())
+sys.exit(WorkerSupervisor(sys.argv[2:], int(sys.argv[1]), stop_timeout=patience).run())
 """
 
 
 class Group:
     """A supervisor process with its workers, seen through the files that they write."""
 
-    def __init__(self, folder: Path, count: int, mode: str) -> None:
+    def __init__(self, folder: Path, count: int, mode: str, program: str | Path) -> None:
         self.notes = folder / "notes"
         self.notes.mkdir()
         script = folder / "worker.py"
         script.write_text(WORKER)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SUPERVISOR, str(count), str(script), str(self.notes), mode],
+            [sys.executable, "-c", SUPERVISOR, str(count), program, str(script), str(self.notes), mode],
             env=environment(),
             stderr=subprocess.PIPE,
             text=True,
@@ -98,12 +98,15 @@ class Group:
         return self.process.returncode, errors
 
 
+Start = Callable[..., Group]
+
+
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[[int, str], Group]]:
+def start(tmp_path: Path) -> Iterator[Start]:
     groups: list[Group] = []
 
-    def begin(count: int, mode: str = "serve") -> Group:
-        groups.append(Group(tmp_path, count, mode))
+    def begin(count: int, mode: str = "serve", program: str | Path = sys.executable) -> Group:
+        groups.append(Group(tmp_path, count, mode, program))
         return groups[-1]
 
     yield begin
@@ -123,7 +126,7 @@ def runs(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_workers_are_stopped_together(start: Callable[[int, str], Group], number: signal.Signals) -> None:
+def test_workers_are_stopped_together(start: Start, number: signal.Signals) -> None:
     group = start(3, "serve")
     until(lambda: all(group.pids(worker) for worker in (1, 2, 3)))
     group.process.send_signal(number)
@@ -131,7 +134,7 @@ def test_workers_are_stopped_together(start: Callable[[int, str], Group], number
     assert all(group.notes.joinpath(f"stopped-{worker}").exists() for worker in (1, 2, 3))
 
 
-def test_a_worker_that_dies_is_started_again(start: Callable[[int, str], Group]) -> None:
+def test_a_worker_that_dies_is_started_again(start: Start) -> None:
     group = start(2, "serve")
     until(lambda: group.pids(1) and group.pids(2))
     for times in (1, 2):
@@ -144,7 +147,7 @@ def test_a_worker_that_dies_is_started_again(start: Callable[[int, str], Group])
     assert errors.count("Worker 2 of 2 ended with code -9") == 2
 
 
-def test_a_worker_that_served_before_may_fail_to_start_again(start: Callable[[int, str], Group]) -> None:
+def test_a_worker_that_served_before_may_fail_to_start_again(start: Start) -> None:
     group = start(1, "fails-after-first")
     until(lambda: group.pids(1))
     [first] = group.pids(1)
@@ -155,16 +158,37 @@ def test_a_worker_that_served_before_may_fail_to_start_again(start: Callable[[in
     assert group.process.poll() is None
 
 
-def test_a_script_that_cannot_start_says_so_once_and_ends_all(start: Callable[[int, str], Group]) -> None:
+def test_a_script_that_cannot_start_says_so_once_and_ends_all(start: Start) -> None:
     code, errors = start(4, "refuse").finish()
     assert code == 1
     assert errors.count("this script cannot start") == 1
 
 
+def test_a_program_that_is_missing_for_a_while_is_tried_again(start: Start, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    program.chmod(0o700)
+    group = start(2, "serve", program)
+    until(lambda: group.pids(1) and group.pids(2))
+    hidden = program.rename(tmp_path / "hidden")
+    os.kill(group.pids(2)[0], signal.SIGKILL)
+    assert group.process.stderr is not None
+    while "Worker 2 of 2 could not be started" not in (line := group.process.stderr.readline()):
+        assert line
+    hidden.rename(program)
+    until(functools.partial(group.has_started, 2, 2))
+    assert len(group.pids(1)) == 1
+
+
+def test_a_program_that_does_not_exist_is_an_error(start: Start, tmp_path: Path) -> None:
+    code, errors = start(2, "serve", tmp_path / "missing").finish()
+    assert code == 1
+    assert errors.count("Worker 1 of 2 could not be started: [Errno 2] No such file or directory") == 1
+    assert "Traceback" not in errors
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
-def test_a_worker_that_ends_in_order_is_started_again(
-    start: Callable[[int, str], Group], number: signal.Signals
-) -> None:
+def test_a_worker_that_ends_in_order_is_started_again(start: Start, number: signal.Signals) -> None:
     """Somebody else has ended it; a code of 0 does not mean that nobody is to serve any more."""
     group = start(2, "serve")
     until(lambda: group.pids(1) and group.pids(2))
@@ -178,7 +202,7 @@ def test_a_worker_that_ends_in_order_is_started_again(
     assert errors.count("Worker 1 of 2 ended with code 0; it starts again") == 1
 
 
-def test_a_worker_that_dies_before_it_listens_is_started_again(start: Callable[[int, str], Group]) -> None:
+def test_a_worker_that_dies_before_it_listens_is_started_again(start: Start) -> None:
     group = start(2, "second-waits")
     until(group.begun)
     os.kill(group.begun()[0], signal.SIGKILL)
@@ -190,7 +214,7 @@ def test_a_worker_that_dies_before_it_listens_is_started_again(start: Callable[[
     assert errors.count("Worker 2 of 2 ended with code -9; it starts again") == 1
 
 
-def test_a_first_worker_that_is_killed_before_it_listens_ends_all(start: Callable[[int, str], Group]) -> None:
+def test_a_first_worker_that_is_killed_before_it_listens_ends_all(start: Start) -> None:
     group = start(2, "importing")
     until(group.begun)
     os.kill(group.begun()[0], signal.SIGKILL)
@@ -199,7 +223,7 @@ def test_a_first_worker_that_is_killed_before_it_listens_ends_all(start: Callabl
     assert "Worker 1 of 2 was ended by the signal 9" in errors
 
 
-def test_a_worker_whose_script_stops_the_server_ends_all(start: Callable[[int, str], Group]) -> None:
+def test_a_worker_whose_script_stops_the_server_ends_all(start: Start) -> None:
     group = start(2, "serve")
     until(lambda: group.pids(1) and group.pids(2))
     os.kill(group.pids(1)[0], signal.SIGUSR1)
@@ -207,7 +231,7 @@ def test_a_worker_whose_script_stops_the_server_ends_all(start: Callable[[int, s
     assert group.notes.joinpath("stopped-2").exists()
 
 
-def test_a_worker_that_does_not_stop_is_killed(start: Callable[[int, str], Group]) -> None:
+def test_a_worker_that_does_not_stop_is_killed(start: Start) -> None:
     group = start(2, "stubborn")
     until(lambda: group.pids(1) and group.pids(2))
     group.process.terminate()
@@ -216,7 +240,7 @@ def test_a_worker_that_does_not_stop_is_killed(start: Callable[[int, str], Group
     assert errors.count("did not stop in time and is killed") == 2
 
 
-def test_workers_end_when_their_supervisor_was_killed(start: Callable[[int, str], Group]) -> None:
+def test_workers_end_when_their_supervisor_was_killed(start: Start) -> None:
     group = start(2, "serve")
     until(lambda: group.pids(1) and group.pids(2))
     pids = [*group.pids(1), *group.pids(2)]
@@ -224,7 +248,7 @@ def test_workers_end_when_their_supervisor_was_killed(start: Callable[[int, str]
     until(lambda: not any(runs(pid) for pid in pids))
 
 
-def test_a_worker_whose_supervisor_was_killed_before_it_listens_ends(start: Callable[[int, str], Group]) -> None:
+def test_a_worker_whose_supervisor_was_killed_before_it_listens_ends(start: Start) -> None:
     group = start(2, "importing")
     until(group.begun)
     group.process.kill()
@@ -234,7 +258,7 @@ def test_a_worker_whose_supervisor_was_killed_before_it_listens_ends(start: Call
     until(lambda: not runs(pid))
 
 
-def test_workers_share_what_the_first_one_made(start: Callable[[int, str], Group]) -> None:
+def test_workers_share_what_the_first_one_made(start: Start) -> None:
     group = start(3, "serve")
     until(lambda: all(group.pids(worker) for worker in (1, 2, 3)))
     assert len({path.read_text() for path in group.notes.glob("?-*")}) == 1
