@@ -21,7 +21,7 @@ from kestrun_py.certificates import ssl_context
 from kestrun_py.endpoints import Endpoint
 from kestrun_py.errors import InvalidOperationError, ServerStartError
 from kestrun_py.logging import Logger
-from kestrun_py.worker import current_worker
+from kestrun_py.worker import Worker, current_worker
 
 __all__ = ["Server"]
 
@@ -123,7 +123,6 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._serving = threading.get_ident()
         self._stopping = asyncio.Event()
-        # Only SO_REUSEPORT siblings of this very server may share its port.
         worker = current_worker()
         runner = HttpRunner(make_app(), handle_signals=False, shutdown_timeout=_SHUTDOWN_TIMEOUT)
         self._handle_signals(self._stopping.set)  # before anybody can tell that it serves
@@ -132,7 +131,7 @@ class Server:
             for endpoint in self._endpoints:
                 # A Unix socket cannot be shared: the first worker serves it.
                 if endpoint.unix_path is None or worker is None or worker.number == 1:
-                    await self._bind(runner, endpoint, reuse_port=worker is not None)
+                    await self._bind(runner, endpoint, worker)
             self.start_time, self.stop_time = datetime.now(UTC), None
             self._logger.information(
                 "Kestrun server '{Name}' listens on {Urls}", self._name, ", ".join(map(str, self._endpoints))
@@ -158,10 +157,17 @@ class Server:
             self._logger.information("Kestrun server '{Name}' stopped.", self._name)
         self._stopped.set()
 
-    async def _bind(self, runner: web.AppRunner, endpoint: Endpoint, *, reuse_port: bool) -> None:
+    async def _bind(self, runner: web.AppRunner, endpoint: Endpoint, worker: Worker | None) -> None:
         context = None if endpoint.certificate is None else ssl_context(endpoint.certificate)
         try:
-            await _site(runner, endpoint, context, reuse_port=reuse_port).start()
+            if worker is None or endpoint.unix_path is not None:
+                await _site(runner, endpoint, context).start()
+            else:
+                # SO_REUSEPORT would share the port with any server that sets it, another group of workers for one.
+                with worker.one_at_a_time(f"bind-{endpoint.host}-{endpoint.port}") as first:
+                    if first:
+                        await _refuse_taken(endpoint)
+                    await _site(runner, endpoint, context, reuse_port=True).start()
             if endpoint.unix_path is not None:
                 self._bound_paths.append(endpoint.unix_path)
         except OSError as error:
@@ -181,13 +187,24 @@ class Server:
 
 
 def _site(
-    runner: web.AppRunner, endpoint: Endpoint, context: ssl.SSLContext | None, *, reuse_port: bool
+    runner: web.AppRunner, endpoint: Endpoint, context: ssl.SSLContext | None, *, reuse_port: bool = False
 ) -> web.BaseSite:
     if endpoint.unix_path is not None:
         if _is_served(endpoint.unix_path):  # asyncio would take the path from whoever serves it
             raise OSError(errno.EADDRINUSE, "address already in use")
         return web.UnixSite(runner, endpoint.unix_path, ssl_context=context)
     return web.TCPSite(runner, endpoint.host, endpoint.port, ssl_context=context, reuse_port=reuse_port or None)
+
+
+async def _refuse_taken(endpoint: Endpoint) -> None:
+    """Binds an address for a moment, with nobody.
+
+    Raises:
+        OSError: Somebody listens on it.
+    """
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(asyncio.Protocol, endpoint.host, endpoint.port, start_serving=False)
+    server.close()
 
 
 def _is_served(path: str) -> bool:

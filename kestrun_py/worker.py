@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import json
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -84,6 +85,14 @@ class Worker:
                 path.hardlink_to(draft)  # unlike a rename, never over what another worker has already read
             draft.unlink()
         return path.read_bytes()
+
+    @contextlib.contextmanager
+    def one_at_a_time(self, name: str) -> Iterator[bool]:
+        """Lets one worker of this group after the other run a block; tells whether none has come through it so far."""
+        with Path(self.folder, name).open("ab") as mark:
+            fcntl.flock(mark, fcntl.LOCK_EX)
+            yield os.fstat(mark.fileno()).st_size == 0
+            mark.write(b"+")
 
 
 @functools.cache

@@ -253,6 +253,19 @@ async def test_workers_share_a_port(tmp_path: Path) -> None:
     assert await answer(port) == {}
 
 
+async def test_workers_share_no_port_with_those_of_another_group(tmp_path: Path) -> None:
+    port = free_port()
+    command = ["--port", str(port), "--workers", "2"]
+    with Running([*KESTRUN, "run", host(tmp_path), *command], port):
+        (tmp_path / "second").mkdir()
+        done = await asyncio.to_thread(run, host(tmp_path / "second", word="second"), *command)
+        assert done.returncode == 1
+        assert done.stderr.count(f"127.0.0.1:{port}: address already in use") == 1
+        assert "Traceback" not in done.stderr
+        for _ in range(20):
+            assert await says(port, "hello")
+
+
 async def a_new_one_answers(port: int, known: set[object]) -> bool:
     return (await answer(port)).get("pid") not in {*known, None}
 
