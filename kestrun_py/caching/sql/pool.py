@@ -97,7 +97,7 @@ class ConnectionPool:
             await asyncio.wait((call,), timeout=deadline - _now())
         except asyncio.CancelledError:
             call.add_done_callback(_look_at)
-            self._settle_later(link, link.call(undo) if undo else call, deadline)
+            self._settle_later(link, link.call(undo) if undo else call, deadline, undo)
             raise
         if call.done():
             self._settle(link, call)
@@ -180,14 +180,16 @@ class ConnectionPool:
 
     # Calls whose callers have left
 
-    def _settle_later(self, link: Link, call: asyncio.Future[Any], deadline: float) -> None:
+    def _settle_later(
+        self, link: Link, call: asyncio.Future[Any], deadline: float, undo: Callable[[Link], object] | None
+    ) -> None:
         def settle(call: asyncio.Future[Any]) -> None:
             timer.cancel()
             self._settle(link, call)
 
         def give_up() -> None:
             call.remove_done_callback(settle)
-            self._give_up(link, call, None)
+            self._give_up(link, call, undo)  # again: what waits in the thread's queue is cancelled
 
         timer = asyncio.get_running_loop().call_at(max(deadline, _now() + _GRACE), give_up)
         call.add_done_callback(settle)

@@ -399,6 +399,25 @@ async def test_a_lock_that_came_too_late_is_released(cache: SqlCache) -> None:
     await cache.release(lease)
 
 
+async def test_a_cancelled_lock_that_comes_after_its_deadline_is_released(cache: SqlCache) -> None:
+    await cache.set("key", b"1")
+    database = cache._database
+    server = shared_server()
+    with contextlib.closing(server.connect()) as connection:
+        connection.autocommit = False
+        connection.execute(f'LOCK TABLE "{database.schema}"."Sessions" IN ACCESS EXCLUSIVE MODE')
+        task = asyncio.create_task(cache.lock("key", lease_time=600, timeout=2))
+        count = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        await until(lambda: server.execute(count)[0][0] == 1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until(lambda: database.pool._hanging() == 1)
+        connection.rollback()
+    lease = await take(cache, "key", timeout=10)
+    await cache.release(lease)
+
+
 async def test_a_lease_survives_a_crash_of_nothing_but_its_connection(server: PostgresServer) -> None:
     async with open_postgres_cache(server) as cache:
         await cache.set("key", b"1")
