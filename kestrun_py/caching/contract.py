@@ -153,6 +153,11 @@ class DistributedCache(ABC):
 
     Every operation either does what it says or raises a `CacheError`; none waits longer than its ``timeout``
     (seconds). An operation that was cancelled leaves no lock behind.
+
+    A write that raised `CacheTimeoutError` or `CacheUnavailableError`, or was cancelled, may have happened all the
+    same, or may still happen: what was sent to a server cannot be called back. A `set` or a `remove` may then take
+    effect after, and so undo, a later one that succeeded. A late `commit` does no such harm: a later write has ended
+    its lease.
     """
 
     #: What log lines and messages call this cache ("memory", "Redis", "SQL Server", "PostgreSQL").
