@@ -24,6 +24,7 @@ CHANNEL: Final = "kestrun:wake:"
 # How long a freed lock is kept for a waiter that has not come back: more than the longest pause of a waiter.
 _PATIENCE: Final = 250
 
+# `prove_primary` is a write that changes nothing, which a replica refuses: it may not know what its primary stores.
 _COMMON: Final = f"""
 local key = KEYS[1]
 local function clock()
@@ -40,7 +41,6 @@ local function life(absexp, sldexp)
   end
   return left
 end
--- A write that changes nothing, which a replica refuses: it may not know yet what its primary stores.
 local function prove_primary()
   redis.call('HDEL', key, 'kr.none')
 end
@@ -63,6 +63,17 @@ local function keep(left, lease)
 end
 local function wake(waiter)
   if waiter then redis.pcall('PUBLISH', '{CHANNEL}' .. string.sub(waiter, 1, {TOKEN_OWNER}), key) end
+end
+"""
+
+# What was just written is not to stay for ever where the server refuses to let it expire. Asked before that, the server
+# would not check `maxmemory` for what is written: it does so for the first write of a script alone.
+_EXPIRE: Final = """
+local function expire(left)
+  local refusal = redis.pcall('PEXPIRE', key, left)
+  if type(refusal) == 'number' then return nil end
+  if redis.call('PTTL', key) < 0 then redis.call('DEL', key) end
+  return refusal
 end
 """
 
@@ -95,12 +106,13 @@ extend(entry[1], entry[2], entry[3])
 """)
 
 # absexp, sldexp, data. A script that begins with a DEL would be exempt from `maxmemory`.
-STORE: Final = Script("""
+STORE: Final = Script(f"""{_EXPIRE}
 local waiter = redis.call('HGET', key, 'kr.wait')
 redis.call('HSET', key, 'absexp', ARGV[1], 'sldexp', ARGV[2], 'data', ARGV[3])
 redis.call('HDEL', key, 'kr.lock', 'kr.until', 'kr.wait', 'kr.wait.until', 'kr.ttl')
-redis.call('PEXPIRE', key, life(ARGV[1], ARGV[2]))
+local refusal = expire(life(ARGV[1], ARGV[2]))
 wake(waiter)
+return refusal
 """)
 
 REMOVE: Final = Script("""
@@ -149,12 +161,13 @@ return 1
 """)
 
 # token, absexp, sldexp, data; returns 1, or 0 if the lease is lost.
-COMMIT: Final = Script("""
+COMMIT: Final = Script(f"""{_EXPIRE}
 local entry = redis.call('HMGET', key, 'kr.lock', 'kr.wait')
 if entry[1] ~= ARGV[1] then return 0 end
 redis.call('HSET', key, 'absexp', ARGV[2], 'sldexp', ARGV[3], 'data', ARGV[4])
+local refusal = expire(life(ARGV[2], ARGV[3]))
+if refusal then return refusal end
 redis.call('HDEL', key, 'kr.lock', 'kr.until', 'kr.ttl')
-redis.call('PEXPIRE', key, life(ARGV[2], ARGV[3]))
 wake(entry[2])
 return 1
 """)

@@ -274,6 +274,27 @@ async def test_user_who_may_neither_ask_nor_publish() -> None:
             assert (await cache.ping()).version == "unknown"
 
 
+async def test_user_who_may_not_let_keys_expire_leaves_none_for_ever() -> None:
+    with RedisServer() as server, server.client() as client:
+        allowed = {"enabled": True, "nopass": True, "keys": "*", "channels": "*"}
+        client.acl_setuser("me", **allowed, commands=["+@all"])
+        async with open_redis_cache(f"{server.address},user=me,password=x", instance_name="") as cache:
+            await cache.store("known", b"value", LONG)
+            client.hset("endless", mapping={"absexp": "-1", "sldexp": "-1", "data": b"value"})
+            endless, known = [await cache.lock(key, lease_time=60, timeout=10) for key in ("endless", "known")]
+            assert endless is not None
+            assert known is not None
+            client.acl_setuser("me", **allowed, commands=["+@all", "-pexpire"])
+            for lease in (endless, known):
+                with pytest.raises(CacheUnavailableError, match="refuses to serve"):
+                    await cache.commit(lease, b"after", LONG)
+            for key in ("known", "new"):
+                with pytest.raises(CacheUnavailableError, match="refuses to serve"):
+                    await cache.store(key, b"after", LONG)
+            assert client.keys() == [b"known"]
+            assert client.pttl("known") > 0
+
+
 async def test_full_server_refuses_writes_and_serves_again(server: RedisServer) -> None:
     async with open_redis_cache(server.address) as cache:
         await cache.store("key", b"value", LONG)
