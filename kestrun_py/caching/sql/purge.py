@@ -17,6 +17,7 @@ __all__ = ["ExpiredItemsPurge"]
 _CLAIM: Final = "kr.lock:kr.purge"
 _BATCH: Final = 1000
 _TIMEOUT: Final = 60.0
+_LONGEST_PERIOD: Final = 2**31 - 1  # milliseconds that SQL Server adds to a time
 
 
 class ExpiredItemsPurge:
@@ -75,7 +76,7 @@ class ExpiredItemsPurge:
 
     async def _claim(self, database: Database) -> bool:
         # A little less than the shortest pause, so that one process does not find its own claim in the way.
-        period = round(self._interval * 900)
+        period = min(round(self._interval * 900), _LONGEST_PERIOD)
         try:
             rows = await database.query(
                 database.statements.claim, _CLAIM, secrets.token_bytes(8), period, timeout=_TIMEOUT

@@ -69,6 +69,13 @@ async def test_one_node_purges_and_the_other_finds_it_done(cache: SqlCache, rows
     assert await node(cache).run() == 10
 
 
+async def test_an_interval_of_many_days(cache: SqlCache, rows: Rows) -> None:
+    fill(rows, expired=10, live=0)
+    assert await node(cache, 90 * 86400).run() == 10
+    assert rows.expires_in(CLAIM) > 24 * 86400
+    assert await node(cache, 90 * 86400).run() == 0
+
+
 async def test_locked_rows_are_passed_over(cache: SqlCache, rows: Rows) -> None:
     fill(rows, expired=10, live=0)
     with contextlib.closing(shared_server().connect()) as connection:
