@@ -244,12 +244,11 @@ def _free_tds_options(keywords: Keywords, host: str, port: str) -> list[tuple[st
                 '"kestrun-py[sqlserver]".'
             )
     encrypt = _encrypt(keywords)
-    asked = encrypt or keywords.text("trust server certificate")
-    if asked and encrypt != "no" and not keywords.flag("trust server certificate"):
+    if encrypt != "no" and not keywords.flag("trust server certificate"):
         raise ArgumentError(
-            "The connection string asks for encryption with a certificate that is checked, which FreeTDS does not do: "
-            "add TrustServerCertificate=True to do without the check, or get Microsoft's ODBC driver by pip install "
-            '"kestrun-py[sqlserver]".'
+            "The connection string asks for encryption (as every one without Encrypt=False) with a certificate that is "
+            "checked, which FreeTDS does not do: add TrustServerCertificate=True to do without the check, or get "
+            'Microsoft\'s ODBC driver by pip install "kestrun-py[sqlserver]".'
         )
     return [
         ("Server", host),
@@ -257,17 +256,18 @@ def _free_tds_options(keywords: Keywords, host: str, port: str) -> list[tuple[st
         ("TDS_Version", "7.4"),
         ("ClientCharset", "UTF-8"),
         ("Trusted_Connection", _yes(keywords.flag("integrated security", true=("sspi",)))),
-        ("Encryption", {"yes": "require", "strict": "strict", "no": "request", "": ""}[encrypt]),
+        ("Encryption", {"yes": "require", "strict": "strict", "no": "request"}[encrypt]),
     ]
 
 
 def _encrypt(keywords: Keywords) -> str:
-    value = keywords.text("encrypt")
-    if value and value.lower() not in _ENCRYPT:
+    # Said to every driver: SqlClient encrypts unless told otherwise, and so does Microsoft's driver 18, but not the 17.
+    value = keywords.text("encrypt") or "mandatory"
+    if value.lower() not in _ENCRYPT:
         raise ArgumentError(
             f"The connection string's 'encrypt' is True, False, Mandatory, Optional or Strict, not '{value}'."
         )
-    return _ENCRYPT.get(value.lower(), "")
+    return _ENCRYPT[value.lower()]
 
 
 def _authentication(keywords: Keywords) -> str:

@@ -206,6 +206,8 @@ def test_servers_that_cannot_be(value: str, problem: str) -> None:
         ("Integrated Security=SSPI", "trusted_connection", "yes"),
         ("Trusted_Connection=yes", "trusted_connection", "yes"),
         ("Integrated Security=false", "trusted_connection", None),
+        ("", "encrypt", "yes"),
+        ("TrustServerCertificate=True", "encrypt", "yes"),
         ("Encrypt=false", "encrypt", "no"),
         ("Encrypt=Optional", "encrypt", "no"),
         ("Encrypt=Mandatory", "encrypt", "yes"),
@@ -275,8 +277,8 @@ def test_freetds_has_keywords_of_its_own() -> None:
         "clientcharset": "UTF-8",
         "encryption": "require",
     }
-    assert options("Server=host;User Id=u")["port"] == "1433"
-    assert "port" not in options("Server=host\\instance;User Id=u")
+    assert options("Server=host;User Id=u;Encrypt=False")["port"] == "1433"
+    assert "port" not in options("Server=host\\instance;User Id=u;Encrypt=False")
 
 
 @pytest.mark.usefixtures("_free_tds")
@@ -291,6 +293,7 @@ def test_freetds_cannot_do_everything(text: str) -> None:
 @pytest.mark.usefixtures("_free_tds")
 def test_freetds_does_not_pass_for_checking_certificates() -> None:
     for text in (
+        "",
         "Encrypt=True",
         "Encrypt=Strict",
         "TrustServerCertificate=False",
@@ -298,8 +301,9 @@ def test_freetds_does_not_pass_for_checking_certificates() -> None:
     ):
         with pytest.raises(ArgumentError, match="which FreeTDS does not do: add TrustServerCertificate=True"):
             SqlServerDialect().settings(f"Server=host;User Id=u;{text}")
-    for text in ("Encrypt=False", "Encrypt=False;TrustServerCertificate=False", "TrustServerCertificate=True", ""):
-        assert options(f"Server=host;User Id=u;{text}").get("encryption") in ("request", None)
+    for text in ("Encrypt=False", "Encrypt=False;TrustServerCertificate=False"):
+        assert options(f"Server=host;User Id=u;{text}")["encryption"] == "request"
+    assert options("Server=host;User Id=u;TrustServerCertificate=True")["encryption"] == "require"
 
 
 # ODBC
