@@ -17,6 +17,7 @@ __all__ = ["parse_options"]
 _COMMA: Final = "a password that holds a comma goes into a URL or into RedisOptions."
 _ESCAPE: Final = "Special characters of the user and the password are written as %XX."
 _OPTION_NAME: Final = re.compile(r"\$?[A-Za-z][A-Za-z0-9_]{0,39}")
+_NOT_IN_A_NAME: Final = re.compile("[^!-~]+")  # as Redis sees it; StackExchange.Redis leaves it out, too
 
 _TEXT_OPTIONS: Final = {
     "abortConnect": "abort_connect",
@@ -43,9 +44,12 @@ def _integer(name: str, value: str) -> int:
 
 # Options of StackExchange.Redis that change nothing about what is stored or how safely it travels, with their checks.
 _IGNORED: Final[dict[str, Callable[[str, str], object]]] = {
-    **dict.fromkeys(("allowadmin", "highintegrity", "resolvedns", "setlib", "tcpkeepalive"), to_boolean),
+    **dict.fromkeys(
+        ("allowadmin", "heartbeatconsistencychecks", "highintegrity", "resolvedns", "setlib", "tcpkeepalive"),
+        to_boolean,
+    ),
     **dict.fromkeys(("asynctimeout", "configcheckseconds", "connectretry", "keepalive"), _integer),
-    **dict.fromkeys(("channelprefix", "configchannel", "protocol", "tiebreaker", "version"), _any_text),
+    **dict.fromkeys(("channelprefix", "configchannel", "libname", "protocol", "tiebreaker", "version"), _any_text),
     # StackExchange.Redis itself has forgotten what these meant.
     **dict.fromkeys(("highprioritythreads", "preserveasyncorder", "responsetimeout", "writebuffer"), _any_text),
 }
@@ -112,6 +116,8 @@ def _text_option(name: str, value: str) -> dict[str, Any]:
     if keyword in _IGNORED:
         _IGNORED[keyword](name, value)
         return {}
+    if keyword == "name":
+        return {"name": _NOT_IN_A_NAME.sub("", value)}
     if keyword in _ATTRIBUTES:
         return {_ATTRIBUTES[keyword]: value}
     if keyword == "sslprotocols":
@@ -120,8 +126,17 @@ def _text_option(name: str, value: str) -> dict[str, Any]:
         return {}
     if keyword == "proxy" and value.lower() == "none":
         return {}
+    if keyword == "tunnel":
+        if value:
+            raise ArgumentError(f"The Redis option '{name}' is not supported: connections are made directly.")
+        return {}
     if not _OPTION_NAME.fullmatch(name):  # it may be the rest of a password
         raise ArgumentError(f"The Redis configuration holds a part that is no option; {_COMMA}")
+    if name.startswith("$"):
+        raise ArgumentError(
+            f"The Redis option '{name}' maps a command to another name; command maps are not supported. "
+            f"(If it is part of a password: {_COMMA})"
+        )
     raise ArgumentError(
         f"Unknown or unsupported Redis option '{name}'; known are: {', '.join(_TEXT_OPTIONS)}, sslProtocols. "
         f"(If it is part of a password: {_COMMA})"

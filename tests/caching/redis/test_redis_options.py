@@ -77,10 +77,16 @@ def test_unix_socket() -> None:
         *("connectRetry=3", "highIntegrity=true", "keepAlive=-1", "preserveAsyncOrder=true", "protocol=resp3"),
         *("resolveDns=true", "responseTimeout=1", "setlib=false", "tcpKeepAlive=true", "tiebreaker=x", "version=7.0"),
         *("writeBuffer=4096", "highPriorityThreads=x", "checkCertificateRevocation=false", "proxy=None"),
+        *("heartbeatConsistencyChecks=true", "libName=x", "tunnel="),
     ],
 )
 def test_harmless_options_are_ignored(part: str) -> None:
     assert parse_options(f"localhost,{part}") == parse_options("localhost")
+
+
+@pytest.mark.parametrize(("text", "name"), [("my  web app", "mywebapp"), ("größe", "gre"), ("", None), ("ü", None)])
+def test_a_name_loses_what_redis_does_not_take(text: str, name: str | None) -> None:
+    assert parse_options(f"localhost,name={text}").name == name
 
 
 def test_tls_versions() -> None:
@@ -93,8 +99,10 @@ def test_tls_versions() -> None:
     [
         ("localhost,passwrd=secret", "passwrd"),
         ("localhost:6379,password=secret,foo=bar", "foo"),
-        ("localhost,$CLUSTER=", r"\$CLUSTER"),
-        ("localhost,tunnel=http:proxy:8080", "tunnel"),
+        ("localhost,$CLUSTER=", r"'\$CLUSTER'.*command maps are not supported"),
+        ("localhost,$info=other", r"'\$info'.*command maps are not supported"),
+        ("localhost,tunnel=http:proxy:8080", "'tunnel' is not supported"),
+        ("localhost,heartbeatConsistencyChecks=maybe", "heartbeatConsistencyChecks"),
         ("localhost,proxy=Twemproxy", "proxy"),
         ("localhost,checkCertificateRevocation=true", "checkCertificateRevocation"),
         ("localhost,ssl=maybe", "ssl"),
@@ -109,7 +117,6 @@ def test_tls_versions() -> None:
         ("localhost,connectTimeout=", "connectTimeout"),
         ("localhost,connectTimeout=0", "connect_timeout"),
         ("localhost,syncTimeout=1.5", "sync_timeout"),
-        ("localhost,name=my app", "name"),
         ("localhost:99999", "localhost"),
         ("localhost:redis", "port"),
         ("localhost:0", "port"),
@@ -139,6 +146,7 @@ def test_tls_versions() -> None:
         ({"endpoints": ["localhost"], "passwrd": "secret"}, "passwrd"),
         (SimpleNamespace(endpoints="localhost", databse=1), "databse"),
         (SimpleNamespace(endpoints=7), "endpoints"),
+        (SimpleNamespace(endpoints="localhost", name="my app"), "name"),
         (SimpleNamespace(endpoints="localhost", password=7), "password"),
         (SimpleNamespace(endpoints="localhost", default_database=True), "default_database"),
         (SimpleNamespace(endpoints=[("localhost", 1, 2)]), "endpoint"),
