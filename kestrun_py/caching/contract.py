@@ -357,11 +357,13 @@ class DistributedCache(ABC):
     ) -> None:
         """Stores the entry of a lease (or removes it, for None) and releases the lock, in one step.
 
-        A holder that let its lease expire may still commit as long as the entry is as it has read it.
+        A holder that let its lease expire may still commit as long as the entry is as it has read it. A holder whose
+        lease is alive may commit even after the entry's absolute expiration: what it stores with the same one has
+        expired at once.
 
         Raises:
-            LeaseLostError: Somebody else has taken the expired lock, or the entry was replaced, was removed or has
-                expired; nothing was written.
+            LeaseLostError: Somebody else has taken the expired lock, the entry was replaced or removed, or both the
+                lease and the entry have expired; nothing was written.
         """
 
     def commit_at_once(self, lease: Lease, value: bytes | None, expiration: Expiration) -> bool:

@@ -398,6 +398,16 @@ async def test_expired_lease_of_an_expired_entry_is_lost(cache: DistributedCache
         assert await cache.get("key") is None
 
 
+async def test_live_lease_of_an_expired_entry_commits_what_has_expired(cache: DistributedCache) -> None:
+    await warm_up(cache)
+    absolute = time.time() + 2
+    await cache.store("key", b"before", Expiration(absolute=absolute))
+    lease = await take(cache)
+    await asyncio.sleep(absolute + 0.2 - time.time())
+    await cache.commit(lease, b"after", Expiration(absolute=absolute))
+    assert await cache.get("key") is None
+
+
 async def test_released_lease_cannot_commit(cache: DistributedCache) -> None:
     await cache.store("key", b"value", LONG)
     lease = await take(cache)
