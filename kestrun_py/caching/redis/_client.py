@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Final, NoReturn
 
@@ -85,7 +86,7 @@ class RedisClient:
             CacheUnavailableError: There was no connection, it was lost, the server refused, or did not answer
                 in time.
         """
-        deadline = asyncio.get_running_loop().time() + timeout
+        deadline = time.monotonic() + timeout  # the event loop's clock; to ask which loop runs costs a system call
         command = pack((b"EVALSHA", script.sha, 1, key, *arguments))
         node = self._node_of(key)
         if node is not None and node.wire is not None:
