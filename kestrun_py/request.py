@@ -143,6 +143,8 @@ class KestrunRequest:
             HTTPRequestTimeout: It sends less than Kestrel's ``MinRequestBodyDataRate``.
         """
         content = self.raw.content
+        if content.is_eof():  # as nearly always: it has come with its head
+            return await reading
         task = asyncio.ensure_future(reading)
         try:
             received = content.total_bytes
