@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kestrun_py.cookies import CookieBuilder, CookieSecurePolicy, SameSiteMode
-from kestrun_py.timespan import Duration
+from kestrun_py.conversion.timespan import Duration
+from kestrun_py.http.cookies import CookieBuilder, CookieSecurePolicy, SameSiteMode
 
 __all__ = ["new_kr_cookie_builder"]
 

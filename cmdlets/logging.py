@@ -14,7 +14,7 @@ from typing import TypeAlias, overload
 from cmdlets._arguments import MISSING
 from cmdlets._pipe import Pending, pipe
 from kestrun_py import logging
-from kestrun_py.enums import to_enum
+from kestrun_py.conversion.enums import to_enum
 from kestrun_py.errors import ArgumentError
 from kestrun_py.logging import (
     CONSOLE_TEMPLATE,

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from cmdlets._arguments import mandatory_text
-from kestrun_py.context import current_context
 from kestrun_py.errors import ArgumentError
+from kestrun_py.http.context import current_context
 
 __all__ = [
     "get_kr_request_body",

@@ -8,8 +8,8 @@ from typing import overload
 
 from cmdlets._arguments import MISSING, alias, mandatory_text
 from cmdlets._pipe import Pending
-from kestrun_py.context import current_context
 from kestrun_py.errors import ArgumentError
+from kestrun_py.http.context import current_context
 
 __all__ = [
     "write_kr_error_response",

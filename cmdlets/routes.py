@@ -10,8 +10,8 @@ from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack, overload
 from cmdlets._arguments import MISSING, alias
 from kestrun_py.errors import ArgumentError
 from kestrun_py.host import KestrunHost
-from kestrun_py.host_registry import resolve_host
-from kestrun_py.routing import DuplicateAction, HttpVerb
+from kestrun_py.hosting.registry import resolve_host
+from kestrun_py.routing.table import DuplicateAction, HttpVerb
 from kestrun_py.sessions import SessionAccess
 
 __all__ = ["add_kr_map_route"]

@@ -9,12 +9,12 @@ from typing import Literal, overload
 
 from cmdlets._arguments import MISSING, mandatory_text
 from cmdlets._pipe import Pending
-from kestrun_py.context import KestrunContext, active_context, current_context
-from kestrun_py.endpoints import HttpProtocols, IPAddress
 from kestrun_py.errors import ArgumentError, InvalidOperationError
 from kestrun_py.host import KestrunHost
-from kestrun_py.host_registry import add_host, find_host, remove_host, resolve_host
+from kestrun_py.hosting.registry import add_host, find_host, remove_host, resolve_host
+from kestrun_py.http.context import KestrunContext, active_context, current_context
 from kestrun_py.logging import Logger, close_all_loggers, get_logger
+from kestrun_py.server.endpoints import HttpProtocols, IPAddress
 
 __all__ = [
     "add_kr_endpoint",
@@ -183,7 +183,7 @@ def add_kr_endpoint(
         cert_password: Its password.
         self_signed_cert: A development certificate for localhost, made now (also `self_signed`,
             `self_signed_certificate`).
-        x509_certificate: A certificate object (`kestrun_py.certificates.to_certificate`).
+        x509_certificate: A certificate object (`kestrun_py.certificates.loading.to_certificate`).
         protocols: Must include Http1; what is more is left out, with a line in the log at Debug.
         server: The host.
 

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from cmdlets._arguments import mandatory_text
-from kestrun_py.context import current_context
-from kestrun_py.cookies import CookieBuilder
+from kestrun_py.conversion.timespan import Duration
 from kestrun_py.errors import ArgumentError
 from kestrun_py.host import KestrunHost
-from kestrun_py.host_registry import resolve_host
+from kestrun_py.hosting.registry import resolve_host
+from kestrun_py.http.context import current_context
+from kestrun_py.http.cookies import CookieBuilder
 from kestrun_py.sessions import CacheFailurePolicy, SessionLock, SessionOptions
-from kestrun_py.timespan import Duration
 
 __all__ = [
     "abandon_kr_session",

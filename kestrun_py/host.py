@@ -17,21 +17,21 @@ from typing import Self
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from kestrun_py._threads import inherit_context
-from kestrun_py.application import build_application
 from kestrun_py.caching import DistributedCache
-from kestrun_py.context import active_context
-from kestrun_py.cookies import CookieBuilder
 from kestrun_py.errors import ArgumentError, InvalidOperationError, ServerStartError
-from kestrun_py.host_endpoints import EndpointVerbs
-from kestrun_py.host_routes import RouteVerbs
-from kestrun_py.host_services import ServiceVerbs
+from kestrun_py.hosting.application import build_application
+from kestrun_py.hosting.endpoint_verbs import EndpointVerbs
+from kestrun_py.hosting.route_verbs import RouteVerbs
+from kestrun_py.hosting.service_verbs import ServiceVerbs
+from kestrun_py.hosting.services import ServiceRegistry
+from kestrun_py.http.context import active_context
+from kestrun_py.http.cookies import CookieBuilder
 from kestrun_py.logging import Logger, default_logger
-from kestrun_py.server import Server
-from kestrun_py.services import ServiceRegistry
+from kestrun_py.scripting.threads import inherit_context
+from kestrun_py.server.server import Server
+from kestrun_py.server.worker import current_worker
 from kestrun_py.sessions import SessionOptions
 from kestrun_py.sessions.options import session_cookie
-from kestrun_py.worker import current_worker
 
 __all__ = ["KestrunHost"]
 

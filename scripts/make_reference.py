@@ -16,10 +16,13 @@ from typing import Any, Final
 
 import click
 
-from kestrun_py import caching, cli, context, cookies, endpoints, errors, host, logging, request, response, routing
+from kestrun_py import caching, cli, errors, host, logging
 from kestrun_py import sessions as session_types
 from kestrun_py.caching import memory
-from kestrun_py.services import ServiceRegistry
+from kestrun_py.hosting.services import ServiceRegistry
+from kestrun_py.http import context, cookies, request, response
+from kestrun_py.routing import table as routing
+from kestrun_py.server import endpoints
 
 FOLDER: Final = Path(__file__).parents[1] / "docs" / "reference"
 

@@ -24,9 +24,9 @@ from enum import Enum
 from typing import ClassVar, Final, Self
 
 from kestrun_py.caching._arguments import checked_key, checked_text
+from kestrun_py.conversion.timespan import Duration, to_seconds
 from kestrun_py.data_protection import XmlRepository
 from kestrun_py.errors import ArgumentError, CacheTimeoutError, LockTimeoutError
-from kestrun_py.timespan import Duration, to_seconds
 
 __all__ = ["Busy", "CacheStatus", "DistributedCache", "Expiration", "Lease", "new_token"]
 

@@ -10,7 +10,7 @@ import click
 
 from kestrun_py.cli._reload import run_with_reload
 from kestrun_py.cli._script import run_script
-from kestrun_py.workers import WorkerSupervisor
+from kestrun_py.server.supervisor import WorkerSupervisor
 
 __all__ = ["PORT", "SCRIPT", "run"]
 

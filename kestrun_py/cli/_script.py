@@ -16,7 +16,7 @@ import click
 from kestrun_py._plain_errors import own_frames, with_place
 from kestrun_py.errors import KestrunError
 from kestrun_py.host import KestrunHost
-from kestrun_py.host_registry import resolve_host
+from kestrun_py.hosting.registry import resolve_host
 
 __all__ = ["load_host", "run_script"]
 

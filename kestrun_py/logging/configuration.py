@@ -6,7 +6,7 @@ from pathlib import Path
 
 from structlog.typing import Processor
 
-from kestrun_py.enums import to_enum
+from kestrun_py.conversion.enums import to_enum
 from kestrun_py.errors import InvalidOperationError
 from kestrun_py.logging.events import Formatter, output_formatter
 from kestrun_py.logging.files import FILE_SIZE_LIMIT, FILE_TEMPLATE, FileSink, RollingInterval

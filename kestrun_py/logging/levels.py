@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from kestrun_py.enums import enum_text
+from kestrun_py.conversion.enums import enum_text
 
 __all__ = ["LogLevel", "format_level"]
 

@@ -12,7 +12,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any
 
-from kestrun_py.enums import enum_text
+from kestrun_py.conversion.enums import enum_text
 from kestrun_py.logging.formats import format_value
 
 __all__ = ["RESERVED", "Hole", "bind", "capture", "parse_template", "render", "render_value"]

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
-from kestrun_py.cookies import CookieBuilder, CookieSecurePolicy, SameSiteMode
-from kestrun_py.enums import to_enum
+from kestrun_py.conversion.enums import to_enum
+from kestrun_py.conversion.timespan import Duration, to_seconds
 from kestrun_py.errors import ArgumentError
-from kestrun_py.timespan import Duration, to_seconds
+from kestrun_py.http.cookies import CookieBuilder, CookieSecurePolicy, SameSiteMode
 
 __all__ = ["CacheFailurePolicy", "SessionAccess", "SessionLock", "SessionOptions", "session_cookie"]
 

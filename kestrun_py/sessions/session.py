@@ -18,8 +18,8 @@ import orjson
 from multidict import CIMultiDictProxy
 
 import kestrun_py.sessions.blob as blob
-from kestrun_py._bridge import can_wait, runs_on_loop, wait
 from kestrun_py.caching import Lease
+from kestrun_py.concurrency.bridge import can_wait, runs_on_loop, wait
 from kestrun_py.errors import (
     ArgumentError,
     SessionClosedError,

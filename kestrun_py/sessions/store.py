@@ -17,7 +17,6 @@ from multidict import CIMultiDictProxy
 
 import kestrun_py.sessions.blob as blob
 from kestrun_py.caching import Busy, DistributedCache, Expiration, Lease
-from kestrun_py.cookies import read_cookie
 from kestrun_py.data_protection import CookieProtector
 from kestrun_py.errors import (
     CacheError,
@@ -30,6 +29,7 @@ from kestrun_py.errors import (
     SessionLockTimeoutError,
     SessionUnavailableError,
 )
+from kestrun_py.http.cookies import read_cookie
 from kestrun_py.logging import Logger, LogLevel
 from kestrun_py.sessions.leases import LeaseKeeper
 from kestrun_py.sessions.locks import FairLocks

@@ -14,12 +14,12 @@ from aiohttp.test_utils import TestClient, TestServer
 from multidict import CIMultiDictProxy
 
 from kestrun_py import KestrunHost
-from kestrun_py._http import HttpRunner
 from kestrun_py.caching import Busy, DistributedCache, Expiration, Lease
 from kestrun_py.caching.memory import MemoryCache
-from kestrun_py.certificates import ssl_context
-from kestrun_py.context import KestrunContext
+from kestrun_py.certificates.loading import ssl_context
 from kestrun_py.errors import CacheTimeoutError
+from kestrun_py.http.connections import HttpRunner
+from kestrun_py.http.context import KestrunContext
 from kestrun_py.logging import LogEvent, Logger, LoggerConfiguration, LogLevel, Sink
 from kestrun_py.sessions import Session, blob
 

@@ -14,8 +14,8 @@ from greenlet import getcurrent
 from session_support import COOKIE, Answer, RecordingCache, Script, Site, Sites, as_async_def, as_def, until
 
 from cmdlets import get_kr_session_int32, get_kr_session_string, set_kr_session_int32, write_kr_json_response
-from kestrun_py.context import KestrunContext
 from kestrun_py.errors import CacheUnavailableError, SessionNotLoadedError
+from kestrun_py.http.context import KestrunContext
 from kestrun_py.sessions import Session, SessionStore
 
 JSON = '{"result":'

@@ -12,10 +12,11 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from session_support import COOKIE, Log, RecordingCache, Site, Sites, as_async_def, as_def, until
 
-from kestrun_py import KestrunHost, request
+from kestrun_py import KestrunHost
 from kestrun_py.caching import Expiration
-from kestrun_py.context import KestrunContext
 from kestrun_py.errors import CacheUnavailableError, LockTimeoutError
+from kestrun_py.http import request
+from kestrun_py.http.context import KestrunContext
 from kestrun_py.sessions import Session
 
 

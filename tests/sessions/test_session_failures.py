@@ -13,8 +13,8 @@ from aiohttp.typedefs import Handler
 from session_support import Answer, Clock, RecordingCache, Script, Sites, as_async_def, as_def, until
 
 from kestrun_py.caching import Expiration
-from kestrun_py.context import KestrunContext, current_context
 from kestrun_py.errors import CacheUnavailableError, SessionTooLargeError, SessionUnavailableError
+from kestrun_py.http.context import KestrunContext, current_context
 from kestrun_py.logging import LogLevel
 from kestrun_py.sessions import Session, SessionStore, blob, options
 

@@ -14,8 +14,8 @@ from aiohttp.typedefs import Handler
 from session_support import COOKIE, Clock, RecordingCache, Script, Site, Sites, as_async_def, until
 
 from kestrun_py import KestrunHost
-from kestrun_py.context import KestrunContext, current_context
 from kestrun_py.errors import SessionNotConfiguredError, SessionReadOnlyError
+from kestrun_py.http.context import KestrunContext, current_context
 from kestrun_py.logging import LogLevel
 from kestrun_py.sessions import Session, store
 

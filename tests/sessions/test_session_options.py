@@ -10,8 +10,8 @@ import pytest
 from session_support import Log
 
 from kestrun_py import KestrunHost
-from kestrun_py.cookies import CookieBuilder, CookieSecurePolicy, SameSiteMode
 from kestrun_py.errors import ArgumentError, InvalidOperationError
+from kestrun_py.http.cookies import CookieBuilder, CookieSecurePolicy, SameSiteMode
 from kestrun_py.sessions import CacheFailurePolicy, SessionLock, SessionOptions
 
 

@@ -10,8 +10,8 @@ import pytest
 from aiohttp import ClientPayloadError, WSMsgType, web
 from session_support import COOKIE, Sites, as_async_def, until
 
-from kestrun_py.context import KestrunContext
 from kestrun_py.errors import CacheUnavailableError, SessionClosedError
+from kestrun_py.http.context import KestrunContext
 from kestrun_py.sessions import Session
 
 

@@ -26,7 +26,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from kestrun_py._turns import Gathered
+from kestrun_py.concurrency.coalescing import Gathered
 from kestrun_py.errors import CacheTimeoutError, CacheUnavailableError
 
 __all__ = ["ConnectionLostError", "Reply", "Wire", "pack"]

@@ -19,9 +19,9 @@ from kestrun_py.caching.sql.dialect import KEYS_TABLE, Failure, SqlDialect, time
 from kestrun_py.caching.sql.keys import SqlXmlRepository
 from kestrun_py.caching.sql.link import Link
 from kestrun_py.caching.sql.purge import ExpiredItemsPurge
+from kestrun_py.conversion.timespan import Duration, to_seconds
 from kestrun_py.errors import ArgumentError, CacheUnavailableError, LeaseLostError
 from kestrun_py.logging import Logger, default_logger
-from kestrun_py.timespan import Duration, to_seconds
 
 __all__ = ["SqlCache"]
 

@@ -1,0 +1,3 @@
+"""Certificates for https endpoints."""
+
+__all__: list[str] = []

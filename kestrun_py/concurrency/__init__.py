@@ -1,0 +1,3 @@
+"""Waiting without `await`, and work that is done together."""
+
+__all__: list[str] = []

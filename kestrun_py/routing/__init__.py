@@ -1,0 +1,3 @@
+"""How the route of a request is found."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""The text forms of values."""
+
+__all__: list[str] = []
