@@ -50,6 +50,47 @@ def test_the_place_is_the_scripts_innermost_line(script: str, tmp_path: Path) ->
     assert done.stderr == f"Error: Certificate file not found: none.pem ({tmp_path / 'app.py'}, line 3)\n"
 
 
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        "from cmdlets import add_kr_sesion",
+        "import cmdlets; cmdlets.add_kr_sesion()",
+        "from cmdlets import *; add_kr_sesion()",
+        "from cmdlets import *; new_kr_server('a').add_sesion()",
+        "from cmdlets import *; new_kr_server(nme='a')",
+        "from cmdlets import *; new_kr_server('a').add_session(cokie=1)",
+        "from cmdlets import *; write_kr_log()",
+        "from kestrun_py import KestrunHost; add_kr_session()",
+        "from kestrun_py import KestrunHost; KestrunHost('a').add_sesion()",
+    ],
+)
+def test_what_does_not_exist_is_one_line(mistake: str, tmp_path: Path) -> None:
+    tmp_path.joinpath("routes.py").write_text(mistake)
+    tmp_path.joinpath("app.py").write_text("import routes\n")
+    done = python("app.py", folder=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.endswith(f" ({tmp_path / 'routes.py'}, line 1)\n")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        "from cmdlets import *; prnt()",
+        "from cmdlets import *; len(1, 2)",
+        "from cmdlets import *; [].add_kr_session",
+        "from cmdlets import *; import kestrun_py.nothing",
+    ],
+)
+def test_other_mistakes_keep_their_traceback(mistake: str, tmp_path: Path) -> None:
+    script = tmp_path / "app.py"
+    script.write_text(mistake)
+    done = python(script)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback (most recent call last):\n")
+
+
 def test_an_error_of_another_kind_keeps_its_traceback(tmp_path: Path) -> None:
     script = tmp_path / "app.py"
     script.write_text("from cmdlets import *\nraise KeyError('mine')\n")

@@ -13,8 +13,7 @@ from unittest.mock import patch
 
 import click
 
-from kestrun_py._plain_errors import own_frames, with_place
-from kestrun_py.errors import KestrunError
+from kestrun_py._plain_errors import own_frames, plain_error
 from kestrun_py.host import KestrunHost
 from kestrun_py.hosting.registry import resolve_host
 
@@ -79,8 +78,9 @@ def _execute(script: Path, arguments: Sequence[str]) -> None:
 
 
 def _show(error: Exception, script: Path) -> None:
-    if isinstance(error, KestrunError):
-        click.echo(f"kestrun: {with_place(error, str(script))}", err=True)
+    text = plain_error(error, str(script))
+    if text is not None:
+        click.echo(f"kestrun: {text}", err=True)
     else:
         click.echo(_own_traceback(error, script), err=True, nl=False)
 
