@@ -6,11 +6,18 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from kestrun_py.hosting import registry as host_registry
 from kestrun_py.logging import close_all_loggers
 
 pytest_plugins = ["no_skips"]
+
+# The same examples in every run, and no verdict about how fast they are.
+settings.register_profile(
+    "suite", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("suite")
 
 _REDIRECTING = ("PORT", "ASPNETCORE_URLS", "ASPNETCORE_ENVIRONMENT", "DOTNET_ENVIRONMENT", "KESTRUN_WORKER")
 
