@@ -34,7 +34,7 @@ test: $(VENV)/installed-test packages
 
 bench: $(VENV)/installed-test packages
 	@scripts/debian-packages bench
-	$(BIN)/python -m tests.benchmarks.bench
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.bench
 
 docs: $(VENV)/installed
 	$(BIN)/python scripts/include_sources.py

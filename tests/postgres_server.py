@@ -12,22 +12,23 @@ import functools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
-import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from ports import free_port
+from sample_process import runs
+from waiting import wait_until
 
 from kestrun_py.caching.sql import PostgresDialect, SqlCache, SqlDialect, SqlServerDialect, create_table
 
 __all__ = ["PostgresServer", "open_postgres_cache", "open_sqlserver_cache", "shared_server"]
 
-_START_LIMIT = 60.0
+_STOP_LIMIT = 120.0
 
 
 class PostgresServer:
@@ -61,7 +62,7 @@ class PostgresServer:
         rules.write_text("host all guarded 127.0.0.1/32 scram-sha-256\n" + rules.read_text())
         if certificate is not None:
             self._take_tls_only(certificate)
-        self.port = _free_port()
+        self.port = free_port()
 
     def __enter__(self) -> PostgresServer:
         self.start()
@@ -120,12 +121,14 @@ class PostgresServer:
                 stdout=log,
                 stderr=log,
             )
-        limit = time.monotonic() + _START_LIMIT
+        wait_until(self._answers)
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise RuntimeError("PostgreSQL did not start: " + (self._folder / "log").read_text()[-2000:])
         ready = [self._programs / "pg_isready", "-q", "-U", "kestrun", "-h", "127.0.0.1", "-p", str(self.port)]
-        while subprocess.run(ready).returncode != 0:
-            if self._process.poll() is not None or time.monotonic() > limit:
-                raise RuntimeError("PostgreSQL did not start: " + (self._folder / "log").read_text()[-2000:])
-            time.sleep(0.02)
+        return subprocess.run(ready).returncode == 0
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """Stops the server: by SIGINT in order, by SIGQUIT at once, by SIGKILL as in a crash."""
@@ -137,15 +140,13 @@ class PostgresServer:
             self.resume()
         backends = self._pids()[1:]
         self._process.send_signal(how)
-        self._process.wait(_START_LIMIT)
+        self._process.wait(_STOP_LIMIT)
         if how is signal.SIGKILL:
             for pid in backends:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             # The next server does not start while one of these is left.
-            limit = time.monotonic() + _START_LIMIT
-            while any(Path(f"/proc/{pid}").exists() for pid in backends) and time.monotonic() < limit:
-                time.sleep(0.01)
+            wait_until(lambda: not any(map(runs, backends)))
         self._process = None
 
     def pause(self) -> None:
@@ -252,9 +253,3 @@ def _missing(reason: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(f"With CI=true nothing may be skipped. {reason}", pytrace=False)
     pytest.skip(reason)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -6,24 +6,26 @@ import asyncio
 import atexit
 import functools
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
-import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import pytest
 import redis
+from ports import free_port, listens
+from waiting import wait_until
 
 from kestrun_py.caching.redis import RedisCache
+
+# A node of a cluster also listens on its port plus this.
+_BUS_OFFSET: Final = 10_000
 
 
 def redis_program() -> str:
@@ -35,42 +37,6 @@ def redis_program() -> str:
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
-
-
-def free_port() -> int:
-    """A free port below those of outgoing connections, whose cluster bus port is free, too."""
-    while True:
-        port = random.randrange(10_000, 22_000)
-        if _is_free(port) and _is_free(port + 10_000):
-            return port
-
-
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    """Waits for a condition, a blocking one."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.02)
-
-
-async def eventually(condition: Callable[[], object], seconds: float = 60) -> None:
-    """Waits for a condition, and lets the event loop run meanwhile."""
-    deadline = time.monotonic() + seconds
-    while True:
-        if condition():
-            return
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        await asyncio.sleep(0.01)
 
 
 def execute(client: redis.Redis, *command: Any) -> Any:
@@ -113,7 +79,7 @@ class RedisServer:
     def start(self, *arguments: str, wait: bool = True) -> None:
         """Starts the server, on the port that it had."""
         for _ in range(5):
-            port = self.port or free_port()
+            port = self.port or free_port(_BUS_OFFSET)
             common = ["--port", str(port), "--bind", "127.0.0.1", "--dir", self._folder]
             if self._sentinel is not None:
                 command = [self._program, str(self._sentinel), "--sentinel", *common]
@@ -121,12 +87,12 @@ class RedisServer:
                 debugging = ["--save", "", "--enable-debug-command", "yes", "--repl-diskless-sync-delay", "0"]
                 command = [self._program, *common, *debugging, *self._arguments, *arguments]
             self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-            if self._listens(port):
+            wait_until(lambda: self._ended() or listens(port))  # noqa: B023 - ends before the next port is drawn
+            if not self._ended():
                 self.port = port
                 if wait:
-                    until(self._answers)
+                    wait_until(self._answers)
                 return
-            self.kill()
         raise RuntimeError("redis-server does not start")
 
     def kill(self) -> None:
@@ -153,15 +119,9 @@ class RedisServer:
     ) -> None:
         self.close()
 
-    def _listens(self, port: int) -> bool:
+    def _ended(self) -> bool:
         assert self._process is not None
-        deadline = time.monotonic() + 60
-        while self._process.poll() is None and time.monotonic() < deadline:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    return True
-            time.sleep(0.01)
-        return False
+        return self._process.poll() is not None
 
     def _answers(self) -> bool:
         with self.client() as client, suppress(redis.RedisError):
@@ -180,7 +140,7 @@ class RedisCluster:
             execute(client, "CLUSTER SET-CONFIG-EPOCH", index + 1)
             execute(client, "CLUSTER ADDSLOTS", *range(index * share, min((index + 1) * share, 16384)))
             execute(client, "CLUSTER MEET", "127.0.0.1", self.servers[0].port)
-        until(lambda: all(self._is_whole(client, nodes) for client in clients))
+        wait_until(lambda: all(self._is_whole(client, nodes) for client in clients))
         for client in clients:
             client.close()
 

@@ -3,47 +3,23 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import aiohttp
+from ports import free_port, listens
+from waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples"
 
 KESTRUN = [sys.executable, "-P", "-m", "kestrun_py.cli"]
-
-
-def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
-
-
-def free_port(*offsets: int) -> int:
-    """A port that nothing listens on, nor on the ports at these offsets from it.
-
-    It is drawn from below the range that outgoing connections use, so that nobody takes it meanwhile.
-    """
-    while True:
-        port = random.randrange(10_000, 32_000)
-        if all(is_free(port + offset) for offset in (0, *offsets)):
-            return port
-
-
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.05)
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -58,6 +34,14 @@ def environment(**variables: str) -> dict[str, str]:
     }
     kept = {name: value for name, value in os.environ.items() if name not in without}
     return {**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **variables}
+
+
+def runs(pid: int) -> bool:
+    """Tells whether a process has not ended, even if nobody has asked for its exit code."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 class Running:
@@ -82,7 +66,7 @@ class Running:
             command, env=environment(**variables or {}), cwd=folder, stdout=self._log, stderr=subprocess.STDOUT
         )
         try:
-            until(lambda: self._is_up(ports))
+            wait_until(lambda: self._is_up(ports))
         except BaseException:
             self.stop(signal.SIGKILL)
             self._log.close()
@@ -90,7 +74,7 @@ class Running:
 
     def _is_up(self, ports: Sequence[int]) -> bool:
         assert self.process.poll() is None, f"it ended with {self.process.returncode}:\n{self.output()}"
-        return not any(is_free(port) for port in ports)
+        return all(map(listens, ports))
 
     def output(self) -> str:
         """What it has written so far."""

@@ -1,4 +1,4 @@
-"""What the benchmark measures, one application to a process: `python -m tests.benchmarks.apps NAME PORT WHERE KEYS`."""
+"""What the benchmark measures, one application to a process: `python -m benchmarks.apps NAME PORT WHERE KEYS`."""
 
 from __future__ import annotations
 

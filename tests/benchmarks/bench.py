@@ -12,7 +12,6 @@ import asyncio
 import os
 import re
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -25,11 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from benchmarks import load
+from ports import free_port
+from postgres_server import PostgresServer
+from redis_server import RedisServer
 
 from kestrun_py.caching.sql import PostgresDialect, create_table
-from tests.benchmarks import load
-from tests.postgres_server import PostgresServer
-from tests.redis_server import RedisServer
 
 ROOT = Path(__file__).parent.parent.parent
 CONNECTIONS = 16
@@ -81,9 +81,9 @@ class Scenario:
 
 def start(stack: ExitStack, name: str, where: str = "-") -> Server:
     """Starts an application and a set of sessions on it."""
-    port = _free_port()
+    port = free_port()
     keys = stack.enter_context(tempfile.TemporaryDirectory())
-    command = [sys.executable, "-m", "tests.benchmarks.apps", name, str(port), where, keys]
+    command = [sys.executable, "-m", "benchmarks.apps", name, str(port), where, keys]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     stack.callback(process.wait)
     stack.callback(process.kill)
@@ -92,13 +92,6 @@ def start(stack: ExitStack, name: str, where: str = "-") -> Server:
     if process.stdout.readline().strip() != "ready":
         sys.exit(f"{name} did not start")
     return Server(process, port, asyncio.run(_log_in(port)))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def _log_in(port: int) -> list[str]:
@@ -274,7 +267,7 @@ def _send_with_wrk(stack: ExitStack, server: Server) -> tuple[int, float]:
 
 
 def _start_workers(stack: ExitStack, count: int, url: str) -> Server:
-    port = _free_port()
+    port = free_port()
     script = str(Path(__file__).with_name("worker_host.py"))
     process = subprocess.Popen(
         [sys.executable, "-m", "kestrun_py.cli", "run", script, "--workers", str(count)],

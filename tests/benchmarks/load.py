@@ -95,7 +95,7 @@ class Client:
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.benchmarks.load"],
+            [sys.executable, "-m", "benchmarks.load"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

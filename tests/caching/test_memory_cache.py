@@ -7,31 +7,20 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from recording_log import Log
+from waiting import until
 
 from kestrun_py.caching import Expiration
 from kestrun_py.caching.memory import MemoryCache
 from kestrun_py.errors import ArgumentError, CacheError, CacheUnavailableError, LeaseLostError
-from kestrun_py.logging import LogEvent, LoggerConfiguration, LogLevel, Sink
 
 FOREVER = Expiration()
-
-
-class Warnings(Sink):
-    """Keeps the warnings."""
-
-    def __init__(self) -> None:
-        super().__init__("warnings", lambda event: event.message, LogLevel.WARNING)
-        self.lines: list[str] = []
-
-    def _write(self, text: str, event: LogEvent) -> None:
-        self.lines.append(text)
 
 
 class Bench:
@@ -40,11 +29,10 @@ class Bench:
     def __init__(self) -> None:
         self.now = 1000.0
         self.made: list[MemoryCache] = []
-        self.warnings = Warnings()
+        self.log = Log()
 
     def cache(self, **options: Any) -> MemoryCache:
-        logger = LoggerConfiguration().add_sink(self.warnings).create_logger()
-        self.made.append(MemoryCache(clock=lambda: self.now, logger=logger, **options))
+        self.made.append(MemoryCache(clock=lambda: self.now, logger=self.log.logger, **options))
         return self.made[-1]
 
 
@@ -54,13 +42,6 @@ async def bench() -> AsyncIterator[Bench]:
     yield bench
     for cache in bench.made:
         await cache.close()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        await asyncio.sleep(0.001)
 
 
 async def present(cache: MemoryCache, *keys: str) -> str:
@@ -161,8 +142,8 @@ async def test_the_least_recently_used_make_room(bench: Bench) -> None:
     await cache.store("k", bytes(10), FOREVER)
     await until(lambda: cache.size <= 80)
     assert await present(cache, *"abcdefghijk") == "abcghijk"
-    assert len(bench.warnings.lines) == 1
-    assert "size limit of 100 bytes and evicted 3 least recently used entries" in bench.warnings.lines[0]
+    assert len(bench.log.alarms) == 1
+    assert "size limit of 100 bytes and evicted 3 least recently used entries" in bench.log.alarms[0]
 
 
 async def test_what_has_expired_makes_room_first(bench: Bench) -> None:
@@ -174,7 +155,7 @@ async def test_what_has_expired_makes_room_first(bench: Bench) -> None:
     await cache.store("k", bytes(10), FOREVER)
     await until(lambda: cache.size <= 80)
     assert await present(cache, *"abcdefghijk") == "abcdefgk"
-    assert bench.warnings.lines == []
+    assert bench.log.alarms == []
 
 
 async def test_the_new_value_stays(bench: Bench) -> None:
@@ -241,7 +222,7 @@ async def test_eviction_while_others_read_and_write(bench: Bench) -> None:
     await use()
     await until(lambda: cache._work is None)
     assert cache.size == 10 * len(cache) <= 20_000
-    assert bench.warnings.lines
+    assert bench.log.alarms
 
 
 # Expiry

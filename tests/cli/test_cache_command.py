@@ -7,7 +7,8 @@ from pathlib import Path
 
 import postgres_server
 import pytest
-from sample_process import KESTRUN, SAMPLES, environment, free_port
+from ports import free_port
+from sample_process import KESTRUN, SAMPLES, environment
 
 
 def cache(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from sample_process import KESTRUN, Running, environment, free_port, new_client
+from ports import free_port
+from sample_process import KESTRUN, Running, environment, new_client
 
 from kestrun_py.cli import main
 

@@ -9,12 +9,13 @@ import signal
 import socket
 import ssl
 import subprocess
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
 import pytest
-from sample_process import KESTRUN, SAMPLES, Running, environment, free_port, new_client
+from ports import free_port
+from sample_process import KESTRUN, SAMPLES, Running, environment, new_client
+from waiting import until
 
 HOST = """
 import os
@@ -63,15 +64,6 @@ def run(*arguments: str | Path, folder: Path | None = None, **variables: str) ->
         text=True,
         timeout=60,
     )
-
-
-async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
-    async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110 - what is waited for happens in other processes
-            await asyncio.sleep(0.05)
-
-
-# What a script finds
 
 
 def test_a_script_finds_what_python_would_give_it(tmp_path: Path) -> None:
@@ -197,18 +189,18 @@ async def test_a_change_starts_the_script_again(tmp_path: Path) -> None:
     port = free_port()
     path = host(tmp_path, word="one")
     with Running([*KESTRUN, "run", path, "--port", str(port), "--reload"], port) as app:
-        await eventually(lambda: says(port, "one"))
+        await until(lambda: says(port, "one"))
         host(tmp_path, word="two")
-        await eventually(lambda: says(port, "two"))
+        await until(lambda: says(port, "two"))
         path.write_text("def broken(:\n")
 
         async def waits() -> bool:
             return "waiting for a change" in app.output()
 
-        await eventually(waits)
+        await until(waits)
         assert "SyntaxError" in app.output()
         host(tmp_path, word="three")
-        await eventually(lambda: says(port, "three"))
+        await until(lambda: says(port, "three"))
         assert app.stop() == 0
     assert await answer(port) == {}
 
@@ -244,10 +236,10 @@ async def test_workers_share_a_port(tmp_path: Path) -> None:
             pids.add((await answer(port)).get("pid"))
             return len(pids - {None}) == 3
 
-        await eventually(all_answer)
+        await until(all_answer)
         victim = next(pid for pid in pids if isinstance(pid, int))
         os.kill(victim, signal.SIGKILL)
-        await eventually(lambda: a_new_one_answers(port, pids))
+        await until(lambda: a_new_one_answers(port, pids))
         assert app.stop() == 0
         assert "Traceback" not in app.output()
     assert await answer(port) == {}
@@ -281,9 +273,9 @@ async def test_a_worker_that_is_told_to_end_is_replaced_and_a_stop_in_a_script_e
             seen.add((await answer(port)).get("pid"))
             return len(seen - {None}) == 2
 
-        await eventually(both_answer)
+        await until(both_answer)
         os.kill(next(pid for pid in seen if isinstance(pid, int)), signal.SIGTERM)
-        await eventually(lambda: a_new_one_answers(port, seen))
+        await until(lambda: a_new_one_answers(port, seen))
         assert "ended with code 0; it starts again" in app.output()
         async with new_client(f"http://127.0.0.1:{port}") as client, client.get("/stop") as response:
             assert response.status == 202
@@ -303,7 +295,7 @@ async def test_workers_present_one_certificate(tmp_path: Path) -> None:
                 seen[pid] = await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port))
             return len(seen) == 2
 
-        await eventually(both_answer)
+        await until(both_answer)
         certificates = {await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port)) for _ in range(10)}
         assert len({*certificates, *seen.values()}) == 1
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from sample_process import KESTRUN, SAMPLES, Running, environment, free_port, new_client
+from ports import free_port
+from sample_process import KESTRUN, SAMPLES, Running, environment, new_client
 
 import kestrun_py
 from kestrun_py.cli import main

@@ -10,39 +10,23 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient
 from pytest_aiohttp.plugin import AiohttpClient
+from recording_log import Log
 
 from cmdlets import add_kr_map_route, get_kr_server, new_kr_server
 from kestrun_py import KestrunHost
-from kestrun_py.logging import LogEvent, LoggerConfiguration, LogLevel, Sink
 
 Client = TestClient[web.Request, web.Application]
 
 
-class Errors(Sink):
-    """Keeps the errors that are logged."""
-
-    def __init__(self) -> None:
-        super().__init__("the test's log", lambda event: event.message, LogLevel.ERROR)
-        self.events: list[LogEvent] = []
-
-    def _write(self, text: str, event: LogEvent) -> None:
-        self.events.append(event)
-
-    @property
-    def last(self) -> str:
-        """The last line of the last traceback."""
-        return self.events[-1].exception.strip().splitlines()[-1]
+@pytest.fixture
+def log() -> Log:
+    return Log()
 
 
 @pytest.fixture
-def errors() -> Errors:
-    return Errors()
-
-
-@pytest.fixture
-def host(errors: Errors) -> KestrunHost:
-    """The default host, made with new_kr_server; its errors go to `errors`."""
-    return new_kr_server("test", logger=LoggerConfiguration().add_sink(errors).create_logger())
+def host(log: Log) -> KestrunHost:
+    """The default host, made with new_kr_server; it writes to `log`."""
+    return new_kr_server("test", logger=log.logger)
 
 
 @pytest.fixture

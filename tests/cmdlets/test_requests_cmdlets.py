@@ -18,7 +18,8 @@ from cmdlets import (
 from kestrun_py.errors import ContextError
 
 if TYPE_CHECKING:
-    from conftest import Errors, Route
+    from conftest import Route
+    from recording_log import Log
 
 Reader = Callable[..., Any]
 
@@ -75,10 +76,10 @@ class TestConversions:
         assert (found, type(found)) == (value, type(value))
 
     @pytest.mark.parametrize("options", [{"throw_if_missing": True}, {"as_string": True}])
-    async def test_missing_and_required(self, kind: str, options: dict[str, Any], route: Route, errors: Errors) -> None:
+    async def test_missing_and_required(self, kind: str, options: dict[str, Any], route: Route, log: Log) -> None:
         reader, what, _ = READERS[kind]
         assert await route.value(lambda: reader("x", **options)) == 500
-        assert errors.last == f"kestrun_py.errors.ArgumentError: Missing required {what}"
+        assert log.last_exception == f"kestrun_py.errors.ArgumentError: Missing required {what}"
 
     @pytest.mark.parametrize(
         ("sent", "options", "text"),
@@ -92,22 +93,22 @@ class TestConversions:
         ],
     )
     async def test_what_cannot_be_converted_is_named_and_not_shown(
-        self, kind: str, sent: str, options: dict[str, Any], text: str, route: Route, errors: Errors
+        self, kind: str, sent: str, options: dict[str, Any], text: str, route: Route, log: Log
     ) -> None:
         reader, what, request = READERS[kind]
         assert await route.value(lambda: reader("x", **options), **request(sent)) == 500
-        assert errors.last == f"kestrun_py.errors.ArgumentError: The {what} {text}"
-        assert sent not in errors.events[-1].exception.partition("ArgumentError")[2]
+        assert log.last_exception == f"kestrun_py.errors.ArgumentError: The {what} {text}"
+        assert sent not in log.errors[-1].exception.partition("ArgumentError")[2]
 
-    async def test_one_conversion_at_a_time(self, kind: str, route: Route, errors: Errors) -> None:
+    async def test_one_conversion_at_a_time(self, kind: str, route: Route, log: Log) -> None:
         reader, _, request = READERS[kind]
         assert await route.value(lambda: reader("x", as_int=True, as_bool=True), **request("1")) == 500
-        assert errors.last.endswith("as_int, as_bool, as_double and as_string exclude each other.")
+        assert log.last_exception.endswith("as_int, as_bool, as_double and as_string exclude each other.")
 
     @pytest.mark.parametrize("name", ["", None, 5])
-    async def test_a_name_is_mandatory(self, kind: str, name: Any, route: Route, errors: Errors) -> None:
+    async def test_a_name_is_mandatory(self, kind: str, name: Any, route: Route, log: Log) -> None:
         assert await route.value(lambda: READERS[kind][0](name)) == 500
-        assert "ArgumentError" in errors.last
+        assert "ArgumentError" in log.last_exception
 
     def test_outside_a_route(self, kind: str) -> None:
         reader = READERS[kind][0]
@@ -182,9 +183,9 @@ class TestBody:
         assert found == Order("tea", 1)
 
     @pytest.mark.parametrize("data", [b'{"item": "tea", "color": "red"}', b"{}", b"[1]", b"5"])
-    async def test_that_does_not_fit(self, data: bytes, route: Route, errors: Errors) -> None:
+    async def test_that_does_not_fit(self, data: bytes, route: Route, log: Log) -> None:
         assert await self.send(route, lambda: get_kr_request_body(type=Order), data, "application/json") == 500
-        assert "ArgumentError: The request body does not fit Order: " in errors.last
+        assert "ArgumentError: The request body does not fit Order: " in log.last_exception
 
     def test_outside_a_route(self) -> None:
         with pytest.raises(ContextError, match="get_kr_request_body must be called inside a route script"):

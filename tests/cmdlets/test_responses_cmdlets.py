@@ -21,7 +21,8 @@ from cmdlets import (
 from kestrun_py.errors import ContextError
 
 if TYPE_CHECKING:
-    from conftest import Errors, Route
+    from conftest import Route
+    from recording_log import Log
 
 NULL = "Cannot bind argument to parameter 'input_object' because it is null."
 
@@ -45,13 +46,13 @@ class TestJson:
         assert (status, json.loads(text)) == (202, [1] if value == {1} else value)
 
     @pytest.mark.parametrize("work", [lambda: write_kr_json_response(None), lambda: None | write_kr_json_response()])
-    async def test_nothing_is_no_value(self, work: Callable[[], Any], route: Route, errors: Errors) -> None:
+    async def test_nothing_is_no_value(self, work: Callable[[], Any], route: Route, log: Log) -> None:
         assert (await route.run(work))[0] == 500
-        assert errors.last.endswith(NULL)
+        assert log.last_exception.endswith(NULL)
 
-    async def test_a_depth_out_of_range(self, route: Route, errors: Errors) -> None:
+    async def test_a_depth_out_of_range(self, route: Route, log: Log) -> None:
         assert (await route.run(lambda: write_kr_json_response({}, depth=101)))[0] == 500
-        assert "depth must be between 0 and 100" in errors.last
+        assert "depth must be between 0 and 100" in log.last_exception
 
     @pytest.mark.parametrize("cmdlet", [write_kr_json_response, write_kr_text_response])
     def test_one_that_waits_in_vain_for_a_pipe_says_so(self, cmdlet: Callable[[], Any]) -> None:
@@ -81,14 +82,14 @@ class TestText:
         status, text, headers = await route.run(lambda: write_kr_text_response(""))
         assert (status, text, headers["Content-Type"]) == (200, "", "text/plain; charset=utf-8")
 
-    async def test_both_names_at_once(self, route: Route, errors: Errors) -> None:
+    async def test_both_names_at_once(self, route: Route, log: Log) -> None:
         assert (await route.run(lambda: write_kr_text_response("a", text="b")))[0] == 500
-        assert errors.last.endswith("input_object and text are one parameter; give one of them.")
+        assert log.last_exception.endswith("input_object and text are one parameter; give one of them.")
 
     @pytest.mark.parametrize("nothing", [{"input_object": None}, {"text": None}])
-    async def test_nothing_is_no_value(self, nothing: dict[str, None], route: Route, errors: Errors) -> None:
+    async def test_nothing_is_no_value(self, nothing: dict[str, None], route: Route, log: Log) -> None:
         assert (await route.run(lambda: write_kr_text_response(**nothing)))[0] == 500
-        assert errors.last.endswith(NULL)
+        assert log.last_exception.endswith(NULL)
 
 
 class TestHtml:
@@ -105,14 +106,14 @@ class TestHtml:
         )
         assert text == "<p>Max ü</p>"
 
-    async def test_a_missing_file_is_an_error(self, route: Route, errors: Errors) -> None:
+    async def test_a_missing_file_is_an_error(self, route: Route, log: Log) -> None:
         assert (await route.run(lambda: write_kr_html_response(file_path="/no/such/page.html")))[0] == 500
-        assert "/no/such/page.html" in errors.last
+        assert "/no/such/page.html" in log.last_exception
 
     @pytest.mark.parametrize("given", [{}, {"template": "x", "file_path": "y"}])
-    async def test_text_or_file(self, given: dict[str, str], route: Route, errors: Errors) -> None:
+    async def test_text_or_file(self, given: dict[str, str], route: Route, log: Log) -> None:
         assert (await route.run(lambda: write_kr_html_response(**given)))[0] == 500
-        assert errors.last.endswith("write_kr_html_response takes either template or file_path.")
+        assert log.last_exception.endswith("write_kr_html_response takes either template or file_path.")
 
 
 class TestStatus:
@@ -120,9 +121,9 @@ class TestStatus:
         status, text, headers = await route.run(lambda: write_kr_status_response(418))
         assert (status, text, "Content-Type" in headers) == (418, "", False)
 
-    async def test_no_status(self, route: Route, errors: Errors) -> None:
+    async def test_no_status(self, route: Route, log: Log) -> None:
         assert (await route.run(lambda: write_kr_status_response(99)))[0] == 500
-        assert "An HTTP status is an integer" in errors.last
+        assert "An HTTP status is an integer" in log.last_exception
 
 
 class TestRedirect:
@@ -177,11 +178,9 @@ class TestError:
             ({"message": ""}, "Cannot bind argument to parameter 'message' because it is an empty string."),
         ],
     )
-    async def test_what_does_not_go_together(
-        self, given: dict[str, Any], text: str, route: Route, errors: Errors
-    ) -> None:
+    async def test_what_does_not_go_together(self, given: dict[str, Any], text: str, route: Route, log: Log) -> None:
         assert (await route.run(lambda: write_kr_error_response(**given)))[0] == 500
-        assert text in errors.last
+        assert text in log.last_exception
 
 
 async def test_the_last_writer_wins(route: Route) -> None:

@@ -6,13 +6,13 @@ import asyncio
 import inspect
 import socket
 import threading
-import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
+from waiting import until
 
 from cmdlets import (
     add_kr_endpoint,
@@ -46,13 +46,6 @@ def hello() -> None:
 async def get(url: str) -> tuple[int, str]:
     async with aiohttp.ClientSession() as client, client.get(url) as response:
         return response.status, await response.text()
-
-
-async def until(condition: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        await asyncio.sleep(0.005)
 
 
 class TestNewAndGet:

@@ -42,7 +42,8 @@ from kestrun_py import (
 from kestrun_py.errors import ArgumentError, ContextError, InvalidOperationError
 
 if TYPE_CHECKING:
-    from conftest import Client, Errors
+    from conftest import Client
+    from recording_log import Log
 
 Serve = Callable[[], Awaitable["Client"]]
 AsScript = Callable[[Callable[[], Any]], Callable[[], Any]]
@@ -51,9 +52,9 @@ AsScript = Callable[[Callable[[], Any]], Callable[[], Any]]
 class Steps:
     """A session over several requests; each runs one function as a route script, in either kind."""
 
-    def __init__(self, client: Client, errors: Errors, as_script: AsScript) -> None:
+    def __init__(self, client: Client, log: Log, as_script: AsScript) -> None:
         self.client = client
-        self._errors = errors
+        self._log = log
         self._as_script = as_script
         self._count = 0
 
@@ -64,7 +65,7 @@ class Steps:
         path = f"/step{self._count}"
         add_kr_map_route(path, script_block=self._as_script(lambda: found.append(work())), session_access=access)
         response = await self.client.get(path)
-        return found[0] if response.status == 200 else self._errors.last
+        return found[0] if response.status == 200 else self._log.last_exception
 
     @property
     def cookie(self) -> str | None:
@@ -74,9 +75,9 @@ class Steps:
 
 
 @pytest.fixture
-async def steps(host: KestrunHost, serve: Serve, errors: Errors, as_script: AsScript) -> Steps:
+async def steps(host: KestrunHost, serve: Serve, log: Log, as_script: AsScript) -> Steps:
     add_kr_session()
-    return Steps(await serve(), errors, as_script)
+    return Steps(await serve(), log, as_script)
 
 
 class TestValues:
@@ -199,8 +200,8 @@ class TestWhereTheyDoNotWork:
             CALLS[name]()
 
     @pytest.mark.parametrize("name", CALLS)
-    async def test_on_a_host_without_sessions(self, name: str, host: KestrunHost, serve: Serve, errors: Errors) -> None:
-        steps = Steps(await serve(), errors, lambda work: work)
+    async def test_on_a_host_without_sessions(self, name: str, host: KestrunHost, serve: Serve, log: Log) -> None:
+        steps = Steps(await serve(), log, lambda work: work)
         line = await steps(CALLS[name])
         assert line.startswith("kestrun_py.errors.SessionNotConfiguredError")
         assert "call add_session on the host (add_kr_session in a script)" in line

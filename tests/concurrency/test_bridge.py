@@ -11,7 +11,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 import pytest
-from host_support import until
+from waiting import until
 
 from kestrun_py.concurrency import bridge as _bridge
 from kestrun_py.concurrency.bridge import can_wait, run_on_loop, wait, worker_loop

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from host_support import until
+from waiting import until
 
 from kestrun_py.caching import DistributedCache, Expiration, Lease
 from kestrun_py.errors import (

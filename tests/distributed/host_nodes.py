@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from host_support import Log
+from recording_log import Log
 from sample_process import environment
 from shared_caches import SharedCache, Verb
 from shared_site import Visitor, listening, new_host, visiting

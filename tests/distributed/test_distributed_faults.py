@@ -10,10 +10,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 from host_nodes import Node, Nodes
-from host_support import Log, until
+from recording_log import Log
 from redis_server import SlowProxy
 from shared_caches import SharedCache
 from shared_site import Answer, Visitor
+from waiting import until
 
 from kestrun_py.logging import LogLevel
 

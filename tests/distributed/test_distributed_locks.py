@@ -10,10 +10,10 @@ import uuid
 import pytest
 from aiohttp import ClientError
 from host_nodes import Node, Nodes, ProcessNode
-from host_support import until
 from redis_server import shared_cluster
 from shared_caches import SharedCache
 from shared_site import Answer, Visitor
+from waiting import until
 
 from kestrun_py.logging import LogLevel
 from kestrun_py.sessions import SessionOptions

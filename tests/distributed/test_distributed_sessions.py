@@ -13,9 +13,9 @@ from xml.etree import ElementTree
 
 import pytest
 from host_nodes import Nodes
-from host_support import until
 from redis_server import RedisServer
 from shared_caches import PostgresShared, RedisShared, SharedCache
+from waiting import until
 
 from kestrun_py.http.context import KestrunContext
 

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from host_nodes import Node, Nodes
-from host_support import Log, until
-from redis_server import RedisServer, free_port
+from ports import free_port
+from recording_log import Log
+from redis_server import RedisServer
 from shared_caches import PostgresShared, SharedCache
 from shared_site import listening, new_host, visiting
+from waiting import until
 
 from kestrun_py import KestrunHost
 from kestrun_py.caching import DistributedCache

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
-from host_support import Log
 from pytest_aiohttp.plugin import AiohttpClient
+from recording_log import Log
 from yarl import URL
 
 from kestrun_py import CookieBuilder, DistributedCache, HttpVerb, KestrunHost, MemoryCache, SessionOptions

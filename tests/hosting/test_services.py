@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from aiohttp import web
-from host_support import Log
 from pytest_aiohttp.plugin import AiohttpClient
+from recording_log import Log
 
 from kestrun_py import DistributedCache, KestrunHost, MemoryCache
 from kestrun_py.errors import InvalidOperationError

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from host_support import until
 from pytest_aiohttp.plugin import AiohttpClient
+from waiting import until
 
 from kestrun_py import KestrunContext, KestrunHost, current_context
 from kestrun_py.errors import ContextError, SessionNotConfiguredError

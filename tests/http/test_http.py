@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from host_support import until
+from waiting import until
 
 from kestrun_py import KestrunContext, KestrunHost
 from kestrun_py.http.connections import HttpRunner, PlainResponse

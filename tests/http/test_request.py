@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from aiohttp import FormData, web
-from host_support import Log
 from pytest_aiohttp.plugin import AiohttpClient
+from recording_log import Log
 from yarl import URL
 
 from kestrun_py import KestrunHost

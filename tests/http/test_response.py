@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
-from host_support import Log
 from pytest_aiohttp.plugin import AiohttpClient
+from recording_log import Log
 
 from kestrun_py import KestrunHost
 from kestrun_py.errors import ArgumentError

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from host_support import Log
 from pytest_aiohttp.plugin import AiohttpClient
+from recording_log import Log
 from yarl import URL
 
 from kestrun_py import HttpVerb, KestrunHost

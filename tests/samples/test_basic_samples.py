@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession
-from sample_process import SAMPLES, environment, free_port, new_client, run_sample
+from ports import free_port
+from sample_process import SAMPLES, environment, new_client, run_sample
 
 
 async def text(client: ClientSession, path: str, method: str = "GET", **options: Any) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from aiohttp import ClientSession
-from sample_process import free_port, new_client, run_sample
+from ports import free_port
+from sample_process import new_client, run_sample
 
 
 async def test_diagnostics() -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import click
 import pytest
-from sample_process import KESTRUN, ROOT, SAMPLES, Running, free_port, run_sample
+from ports import free_port
+from sample_process import KESTRUN, ROOT, SAMPLES, Running, run_sample
 
 from kestrun_py.cli import main
 

@@ -13,7 +13,7 @@ from concurrent.futures import CancelledError
 from functools import partial
 
 import pytest
-from host_support import until
+from waiting import until
 
 from kestrun_py.concurrency.bridge import can_wait, wait
 from kestrun_py.errors import ArgumentError, InvalidOperationError

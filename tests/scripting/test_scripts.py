@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from host_support import Log, until
 from pytest_aiohttp.plugin import AiohttpClient
+from recording_log import Log
+from waiting import until
 
 from kestrun_py import KestrunHost, current_context
 from kestrun_py.errors import ArgumentError

@@ -17,8 +17,10 @@ import aiohttp
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from host_support import Log, until
-from sample_process import Running, free_port, is_free
+from ports import free_port, listens
+from recording_log import Log
+from sample_process import Running
+from waiting import until
 
 from kestrun_py import KestrunHost
 from kestrun_py.caching import CacheStatus, DistributedCache
@@ -81,7 +83,7 @@ class TestStartAndStop:
             await asyncio.to_thread(host.stop)
         assert not host.server.is_running
         assert "Kestrun server 'test' stopped." in log.texts(LogLevel.INFORMATION)
-        assert is_free(host.endpoints[0].port)
+        assert not listens(host.endpoints[0].port)
         assert not any(thread.name == "test" for thread in threading.enumerate())
 
     def test_times(self) -> None:
@@ -260,7 +262,7 @@ class TestEndpoints:
             host = new_host().add_endpoint(port=0).add_endpoint(port=other.getsockname()[1])
             with pytest.raises(ServerStartError):
                 host.start()
-        assert is_free(host.endpoints[0].port)
+        assert not listens(host.endpoints[0].port)
 
     def test_an_address_of_another_machine(self) -> None:
         with pytest.raises(ServerStartError, match=r"http://192\.0\.2\.1:5999: this machine has no such address"):

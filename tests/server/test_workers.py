@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sample_process import environment, until
+from sample_process import environment, runs
+from waiting import wait_until
 
 from kestrun_py.server import worker
 
@@ -118,17 +119,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
         group.process.stderr.close()
 
 
-def runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_workers_are_stopped_together(start: Start, number: signal.Signals) -> None:
     group = start(3, "serve")
-    until(lambda: all(group.pids(worker) for worker in (1, 2, 3)))
+    wait_until(lambda: all(group.pids(worker) for worker in (1, 2, 3)))
     group.process.send_signal(number)
     assert group.finish() == (0, "")
     assert all(group.notes.joinpath(f"stopped-{worker}").exists() for worker in (1, 2, 3))
@@ -136,10 +130,10 @@ def test_workers_are_stopped_together(start: Start, number: signal.Signals) -> N
 
 def test_a_worker_that_dies_is_started_again(start: Start) -> None:
     group = start(2, "serve")
-    until(lambda: group.pids(1) and group.pids(2))
+    wait_until(lambda: group.pids(1) and group.pids(2))
     for times in (1, 2):
         os.kill(group.pids(2)[-1], signal.SIGKILL)
-        until(functools.partial(group.has_started, 2, times + 1))
+        wait_until(functools.partial(group.has_started, 2, times + 1))
     assert len(group.pids(1)) == 1
     group.process.terminate()
     code, errors = group.finish()
@@ -149,12 +143,12 @@ def test_a_worker_that_dies_is_started_again(start: Start) -> None:
 
 def test_a_worker_that_served_before_may_fail_to_start_again(start: Start) -> None:
     group = start(1, "fails-after-first")
-    until(lambda: group.pids(1))
+    wait_until(lambda: group.pids(1))
     [first] = group.pids(1)
     os.kill(first, signal.SIGKILL)
-    until(group.notes.joinpath("failed").exists)
+    wait_until(group.notes.joinpath("failed").exists)
     group.notes.joinpath(f"1-{first}").unlink()
-    until(lambda: group.pids(1))
+    wait_until(lambda: group.pids(1))
     assert group.process.poll() is None
 
 
@@ -169,14 +163,14 @@ def test_a_program_that_is_missing_for_a_while_is_tried_again(start: Start, tmp_
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     program.chmod(0o700)
     group = start(2, "serve", program)
-    until(lambda: group.pids(1) and group.pids(2))
+    wait_until(lambda: group.pids(1) and group.pids(2))
     hidden = program.rename(tmp_path / "hidden")
     os.kill(group.pids(2)[0], signal.SIGKILL)
     assert group.process.stderr is not None
     while "Worker 2 of 2 could not be started" not in (line := group.process.stderr.readline()):
         assert line
     hidden.rename(program)
-    until(functools.partial(group.has_started, 2, 2))
+    wait_until(functools.partial(group.has_started, 2, 2))
     assert len(group.pids(1)) == 1
 
 
@@ -191,9 +185,9 @@ def test_a_program_that_does_not_exist_is_an_error(start: Start, tmp_path: Path)
 def test_a_worker_that_ends_in_order_is_started_again(start: Start, number: signal.Signals) -> None:
     """Somebody else has ended it; a code of 0 does not mean that nobody is to serve any more."""
     group = start(2, "serve")
-    until(lambda: group.pids(1) and group.pids(2))
+    wait_until(lambda: group.pids(1) and group.pids(2))
     os.kill(group.pids(1)[0], number)
-    until(functools.partial(group.has_started, 1, 2))
+    wait_until(functools.partial(group.has_started, 1, 2))
     assert group.process.poll() is None
     assert len(group.pids(2)) == 1
     group.process.terminate()
@@ -204,9 +198,9 @@ def test_a_worker_that_ends_in_order_is_started_again(start: Start, number: sign
 
 def test_a_worker_that_dies_before_it_listens_is_started_again(start: Start) -> None:
     group = start(2, "second-waits")
-    until(group.begun)
+    wait_until(group.begun)
     os.kill(group.begun()[0], signal.SIGKILL)
-    until(lambda: group.pids(2))
+    wait_until(lambda: group.pids(2))
     assert len(group.pids(1)) == 1
     group.process.terminate()
     code, errors = group.finish()
@@ -216,7 +210,7 @@ def test_a_worker_that_dies_before_it_listens_is_started_again(start: Start) -> 
 
 def test_a_first_worker_that_is_killed_before_it_listens_ends_all(start: Start) -> None:
     group = start(2, "importing")
-    until(group.begun)
+    wait_until(group.begun)
     os.kill(group.begun()[0], signal.SIGKILL)
     code, errors = group.finish()
     assert code == 128 + 9
@@ -225,7 +219,7 @@ def test_a_first_worker_that_is_killed_before_it_listens_ends_all(start: Start) 
 
 def test_a_worker_whose_script_stops_the_server_ends_all(start: Start) -> None:
     group = start(2, "serve")
-    until(lambda: group.pids(1) and group.pids(2))
+    wait_until(lambda: group.pids(1) and group.pids(2))
     os.kill(group.pids(1)[0], signal.SIGUSR1)
     assert group.finish() == (0, "")
     assert group.notes.joinpath("stopped-2").exists()
@@ -233,7 +227,7 @@ def test_a_worker_whose_script_stops_the_server_ends_all(start: Start) -> None:
 
 def test_a_worker_that_does_not_stop_is_killed(start: Start) -> None:
     group = start(2, "stubborn")
-    until(lambda: group.pids(1) and group.pids(2))
+    wait_until(lambda: group.pids(1) and group.pids(2))
     group.process.terminate()
     code, errors = group.finish()
     assert code == 0
@@ -242,25 +236,25 @@ def test_a_worker_that_does_not_stop_is_killed(start: Start) -> None:
 
 def test_workers_end_when_their_supervisor_was_killed(start: Start) -> None:
     group = start(2, "serve")
-    until(lambda: group.pids(1) and group.pids(2))
+    wait_until(lambda: group.pids(1) and group.pids(2))
     pids = [*group.pids(1), *group.pids(2)]
     group.process.kill()
-    until(lambda: not any(runs(pid) for pid in pids))
+    wait_until(lambda: not any(runs(pid) for pid in pids))
 
 
 def test_a_worker_whose_supervisor_was_killed_before_it_listens_ends(start: Start) -> None:
     group = start(2, "importing")
-    until(group.begun)
+    wait_until(group.begun)
     group.process.kill()
     group.process.wait(30)
     [pid] = group.begun()
     group.notes.joinpath("go-on").touch()
-    until(lambda: not runs(pid))
+    wait_until(lambda: not runs(pid))
 
 
 def test_workers_share_what_the_first_one_made(start: Start) -> None:
     group = start(3, "serve")
-    until(lambda: all(group.pids(worker) for worker in (1, 2, 3)))
+    wait_until(lambda: all(group.pids(worker) for worker in (1, 2, 3)))
     assert len({path.read_text() for path in group.notes.glob("?-*")}) == 1
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from session_support import Clock, Log, Script, Sites, as_async_def, as_def
+from recording_log import Log
+from session_support import Clock, Script, Sites, as_async_def, as_def
 
 
 @pytest_asyncio.fixture

@@ -12,6 +12,7 @@ from typing import Any
 from aiohttp import DummyCookieJar, TCPConnector
 from aiohttp.test_utils import TestClient, TestServer
 from multidict import CIMultiDictProxy
+from recording_log import Log
 
 from kestrun_py import KestrunHost
 from kestrun_py.caching import Busy, DistributedCache, Expiration, Lease
@@ -20,7 +21,6 @@ from kestrun_py.certificates.loading import ssl_context
 from kestrun_py.errors import CacheTimeoutError
 from kestrun_py.http.connections import HttpRunner
 from kestrun_py.http.context import KestrunContext
-from kestrun_py.logging import LogEvent, Logger, LoggerConfiguration, LogLevel, Sink
 from kestrun_py.sessions import Session, blob
 
 COOKIE = "Kr.Session"
@@ -153,31 +153,6 @@ class RecordingCache(MemoryCache):
     async def release(self, lease: Lease, *, timeout: float = 10) -> None:
         await self._record("release", lease.key, timeout)
         await super().release(lease, timeout=timeout)
-
-
-class Log(Sink):
-    """Keeps what is logged."""
-
-    def __init__(self) -> None:
-        super().__init__("the test's log", lambda event: event.message, LogLevel.VERBOSE)
-        self.events: list[LogEvent] = []
-        self.logger: Logger = LoggerConfiguration().set_level("Verbose").add_sink(self).create_logger()
-
-    def _write(self, text: str, event: LogEvent) -> None:
-        self.events.append(event)
-
-    def texts(self, level: LogLevel) -> list[str]:
-        return [event.message for event in self.events if event.level is level]
-
-    @property
-    def alarms(self) -> list[str]:
-        """What was logged from Warning on."""
-        return [event.message for event in self.events if event.level >= LogLevel.WARNING]
-
-    @property
-    def everything(self) -> str:
-        """All that was logged, with values and tracebacks."""
-        return "\n".join(f"{event.message} {dict(event.properties)!r} {event.exception}" for event in self.events)
 
 
 @dataclass
@@ -333,11 +308,3 @@ def as_async_def(work: Callable[[Session], Any]) -> Script:
         context.response.write_json({"result": work(context.session)}, compress=True)
 
     return script
-
-
-async def until(condition: Callable[[], object], seconds: float = 30) -> None:
-    """Waits until a condition is true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        await asyncio.sleep(0.002)

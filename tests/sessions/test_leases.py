@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest_asyncio
-from session_support import Log, RecordingCache, until
+from recording_log import Log
+from session_support import RecordingCache
+from waiting import until
 
 from kestrun_py.caching import Expiration, Lease
 from kestrun_py.errors import CacheUnavailableError

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from greenlet import getcurrent
-from session_support import COOKIE, Answer, RecordingCache, Script, Site, Sites, as_async_def, as_def, until
+from session_support import COOKIE, Answer, RecordingCache, Script, Site, Sites, as_async_def, as_def
+from waiting import until
 
 from cmdlets import get_kr_session_int32, get_kr_session_string, set_kr_session_int32, write_kr_json_response
 from kestrun_py.errors import CacheUnavailableError, SessionNotLoadedError

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from session_support import COOKIE, Log, RecordingCache, Site, Sites, as_async_def, as_def, until
+from recording_log import Log
+from session_support import COOKIE, RecordingCache, Site, Sites, as_async_def, as_def
+from waiting import until
 
 from kestrun_py import KestrunHost
 from kestrun_py.caching import Expiration

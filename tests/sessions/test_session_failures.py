@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from session_support import Answer, Clock, RecordingCache, Script, Sites, as_async_def, as_def, until
+from session_support import Answer, Clock, RecordingCache, Script, Sites, as_async_def, as_def
+from waiting import until
 
 from kestrun_py.caching import Expiration
 from kestrun_py.errors import CacheUnavailableError, SessionTooLargeError, SessionUnavailableError

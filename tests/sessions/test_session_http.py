@@ -11,7 +11,8 @@ from urllib.parse import unquote
 import pytest
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from session_support import COOKIE, Clock, RecordingCache, Script, Site, Sites, as_async_def, until
+from session_support import COOKIE, Clock, RecordingCache, Script, Site, Sites, as_async_def
+from waiting import until
 
 from kestrun_py import KestrunHost
 from kestrun_py.errors import SessionNotConfiguredError, SessionReadOnlyError

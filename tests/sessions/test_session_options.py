@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from session_support import Log
+from recording_log import Log
 
 from kestrun_py import KestrunHost
 from kestrun_py.errors import ArgumentError, InvalidOperationError

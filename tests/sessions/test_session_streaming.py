@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientPayloadError, WSMsgType, web
-from session_support import COOKIE, Sites, as_async_def, until
+from session_support import COOKIE, Sites, as_async_def
+from waiting import until
 
 from kestrun_py.errors import CacheUnavailableError, SessionClosedError
 from kestrun_py.http.context import KestrunContext

@@ -14,13 +14,12 @@ from redis.crc import key_slot
 from redis_server import (
     RedisCluster,
     RedisServer,
-    eventually,
     execute,
     open_redis_cache,
     open_redis_cluster_cache,
     shared_cluster,
-    until,
 )
+from waiting import until, wait_until
 
 from kestrun_py.caching import Expiration
 from kestrun_py.errors import CacheUnavailableError
@@ -150,14 +149,14 @@ async def test_dead_node_harms_only_its_slots(cluster: RedisCluster) -> None:
         assert await asyncio.gather(*(cache.get(key, timeout=10) for key in healthy)) == [b"value"] * len(healthy)
         dead.start()
         with dead.client() as client:
-            await eventually(lambda: execute(client, "CLUSTER INFO")["cluster_state"] == "ok")
+            await until(lambda: execute(client, "CLUSTER INFO")["cluster_state"] == "ok")
         assert await cache.get(key) is None
 
 
 def known_to_all(cluster: RedisCluster, nodes: int) -> None:
     for server in cluster.servers:
         with server.client() as client:
-            until(lambda: int(execute(client, "CLUSTER INFO")["cluster_known_nodes"]) == nodes)
+            wait_until(lambda: int(execute(client, "CLUSTER INFO")["cluster_known_nodes"]) == nodes)
 
 
 async def answered(act: Callable[[], Awaitable[bytes | None]], seconds: float = 30) -> bytes | None:
@@ -185,17 +184,17 @@ async def test_replica_takes_over(cluster: RedisCluster) -> None:
         replica.client() as client,
     ):
         execute(client, "CLUSTER MEET", "127.0.0.1", primary.port)
-        await eventually(lambda: identity in str(execute(client, "CLUSTER NODES")))
+        await until(lambda: identity in str(execute(client, "CLUSTER NODES")))
         execute(client, "CLUSTER REPLICATE", identity)
-        await eventually(lambda: client.info("replication")["master_link_status"] == "up")
+        await until(lambda: client.info("replication")["master_link_status"] == "up")
         known_to_all(cluster, 4)  # or it might not be elected
         async with open_redis_cache(cluster.configuration, instance_name="") as cache:
             await cache.store(key, b"value", LONG)
-            await eventually(lambda: client.dbsize() == 1)
+            await until(lambda: client.dbsize() == 1)
             primary.kill()
             with pytest.raises(CacheUnavailableError):
                 await cache.get(key, timeout=2)
-            await eventually(lambda: client.info("replication")["role"] == "master")
+            await until(lambda: client.info("replication")["role"] == "master")
             assert await answered(lambda: cache.get(key, timeout=5)) == b"value"
             await cache.store(key, b"after", LONG)
             assert await cache.get(key) == b"after"
@@ -219,7 +218,7 @@ def replicated() -> Iterator[tuple[RedisServer, RedisServer, str]]:
             "sentinel failover-timeout main 5000\n"
         )
         with RedisServer(sentinel=file) as sentinel, sentinel.client() as client:
-            until(lambda: _sees_replica(client))
+            wait_until(lambda: _sees_replica(client))
             yield primary, replica, f"{sentinel.address},serviceName=main,password=geheim"
 
 
@@ -235,12 +234,12 @@ async def test_sentinel_failover(replicated: tuple[RedisServer, RedisServer, str
         status = await cache.ping()
         assert status.details["mode"] == "primary by Sentinel"
         with replica.client() as client:
-            await eventually(lambda: client.dbsize() == 1)
+            await until(lambda: client.dbsize() == 1)
         primary.kill()
         with pytest.raises(CacheUnavailableError):
             await cache.get("key", timeout=1)
         with replica.client() as client:
-            await eventually(lambda: client.info("replication")["role"] == "master")
+            await until(lambda: client.info("replication")["role"] == "master")
         assert await answered(lambda: cache.get("key", timeout=5)) == b"value"
         lease = await cache.lock("key", lease_time=30, timeout=10)
         assert lease is not None

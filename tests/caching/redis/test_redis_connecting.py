@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from redis_server import RedisCluster, RedisServer, SlowProxy, eventually, execute, open_redis_cache
+from redis_server import RedisCluster, RedisServer, SlowProxy, execute, open_redis_cache
+from waiting import until
 
 from kestrun_py.caching import Expiration
 from kestrun_py.caching.redis import RedisCache
@@ -123,7 +124,7 @@ async def test_primary_that_is_down(server: RedisServer) -> None:
     with sentinel_of(server) as sentinel, sentinel.client() as client:
         execute(client, "SENTINEL", "SET", "main", "down-after-milliseconds", "500")
         server.kill()
-        await eventually(lambda: client.sentinel_masters()["main"]["is_sdown"])
+        await until(lambda: client.sentinel_masters()["main"]["is_sdown"])
         async with open_redis_cache(f"{sentinel.address},serviceName=main") as cache:
             with pytest.raises(CacheUnavailableError, match="primary 'main' is down"):
                 await cache.ping()
@@ -148,10 +149,10 @@ async def test_cluster_that_is_wholly_down_and_comes_back() -> None:
             for server in cluster.servers:
                 server.start()
             with cluster.servers[0].client() as client:  # the background goes on to connect
-                await eventually(lambda: any(one["name"] == "back" for one in client.client_list()))
+                await until(lambda: any(one["name"] == "back" for one in client.client_list()))
             for server in cluster.servers:
                 with server.client() as client:
-                    await eventually(lambda: execute(client, "CLUSTER INFO")["cluster_state"] == "ok")
+                    await until(lambda: execute(client, "CLUSTER INFO")["cluster_state"] == "ok")
             await works(cache)
     finally:
         cluster.close()
@@ -187,7 +188,7 @@ async def test_new_node_is_not_given_up_while_a_request_waits_for_it(silent: Red
             silent.resume()
             assert (await waiting).where == silent.address
             silent.kill()
-            await eventually(lambda: node.wire is None)
+            await until(lambda: node.wire is None)
             await slots.discover()
             assert slots.node_at(("127.0.0.1", silent.port)) is not node  # nobody waits: it is forgotten
     finally:

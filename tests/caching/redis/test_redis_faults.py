@@ -8,7 +8,9 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
-from redis_server import RedisServer, eventually, execute, free_port, open_redis_cache
+from ports import free_port
+from redis_server import RedisServer, execute, open_redis_cache
+from waiting import until
 
 from kestrun_py.caching import Expiration
 from kestrun_py.caching.redis import RedisCache
@@ -91,7 +93,7 @@ async def test_connection_is_restored_in_the_background(server: RedisServer) -> 
         await asyncio.sleep(0.3)
         server.start()
         with server.client() as client:
-            await eventually(lambda: any(one["name"] == "background" for one in client.client_list()))
+            await until(lambda: any(one["name"] == "background" for one in client.client_list()))
 
 
 async def test_stopped_for_longer_than_the_timeout(server: RedisServer) -> None:
@@ -219,7 +221,7 @@ async def test_the_primary_among_several_endpoints(server: RedisServer) -> None:
         client.replicaof("127.0.0.1", server.port)
         async with open_redis_cache(f"127.0.0.1:{dead},{replica.address},{server.address}") as cache:
             await cache.store("key", b"value", LONG)
-            await eventually(lambda: client.dbsize() == 1)
+            await until(lambda: client.dbsize() == 1)
             server.kill()
             client.replicaof("NO", "ONE")
             assert await cache.get("key") == b"value"

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import redis
-from redis_server import eventually, open_redis_cache, shared_server
+from redis_server import open_redis_cache, shared_server
+from waiting import until
 
 from kestrun_py.caching import Expiration
 from kestrun_py.caching.redis import RedisCache
@@ -117,7 +118,7 @@ async def test_waiting_leaves_no_trace(cache: RedisCache, raw: redis.Redis, pref
     lease = await cache.lock("key", lease_time=30, timeout=10)
     assert lease is not None
     waiter = asyncio.create_task(cache.lock("key", lease_time=30, timeout=30))
-    await eventually(lambda: raw.hexists(prefix + "key", "kr.wait"))
+    await until(lambda: raw.hexists(prefix + "key", "kr.wait"))
     await cache.release(lease)
     second = await waiter
     assert second is not None

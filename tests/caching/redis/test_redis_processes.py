@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from redis_server import eventually, execute, open_redis_cache, shared_cluster, shared_server
+from redis_server import execute, open_redis_cache, shared_cluster, shared_server
+from waiting import until
 
 from kestrun_py.caching import Expiration
 from kestrun_py.errors import LeaseLostError, LockTimeoutError
@@ -199,9 +200,9 @@ async def test_listening_starts_with_the_first_wait_and_is_not_needed() -> None:
             assert lease is not None
             assert len(connections()) == 1
             waiting = asyncio.create_task(cache.lock("key", lease_time=30, timeout=30))
-            await eventually(lambda: len(connections()) == 2)
+            await until(lambda: len(connections()) == 2)
             execute(client, "CLIENT", "KILL", "ID", connections()[1])
-            await eventually(lambda: len(connections()) == 1)
+            await until(lambda: len(connections()) == 1)
             await cache.commit(lease, b"after", LONG)
             taken = await waiting
             assert taken is not None

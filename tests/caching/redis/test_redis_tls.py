@@ -13,7 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from redis_server import RedisServer, free_port, open_redis_cache
+from ports import free_port
+from redis_server import RedisServer, open_redis_cache
 
 from kestrun_py.caching import Expiration
 from kestrun_py.caching.redis import RedisOptions

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import time
-from collections.abc import Callable
 from typing import Any
 
 from kestrun_py.caching.sql import SqlCache
 
 LEASE = "kr.lock:"
-
-
-async def until(condition: Callable[[], object], limit: float = 30.0) -> None:
-    """Waits until a condition holds."""
-    end = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < end, "the condition did not come true"
-        await asyncio.sleep(0.02)  # what is waited for happens in another process
 
 
 class Rows:

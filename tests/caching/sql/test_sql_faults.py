@@ -15,8 +15,9 @@ from pathlib import Path
 import pyodbc
 import pytest
 from postgres_server import PostgresServer, open_postgres_cache, shared_server
-from sql_rows import LEASE, until
+from sql_rows import LEASE
 from tcp_proxy import TcpProxy
+from waiting import until
 
 from kestrun_py.caching.contract import Expiration
 from kestrun_py.caching.sql import PostgresDialect, SqlCache

@@ -7,7 +7,8 @@ import contextlib
 
 import pytest
 from postgres_server import shared_server
-from sql_rows import LEASE, Rows, until
+from sql_rows import LEASE, Rows
+from waiting import until
 
 from kestrun_py.caching.contract import Expiration
 from kestrun_py.caching.sql import SqlCache, SqlDialect

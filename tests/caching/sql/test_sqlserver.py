@@ -16,8 +16,9 @@ from typing import Any
 import pyodbc
 import pytest
 from postgres_server import open_sqlserver_cache
-from sql_rows import LEASE, until
+from sql_rows import LEASE
 from tcp_proxy import TcpProxy
+from waiting import until
 
 from kestrun_py.caching.contract import Expiration, Lease
 from kestrun_py.caching.sql import SqlCache, SqlServerDialect, SqlXmlRepository, create_table, create_table_script

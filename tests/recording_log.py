@@ -1,19 +1,20 @@
-"""What the tests of the host share: a log to look into, and waiting without guessing."""
+"""A log to look into."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Callable
-
 from kestrun_py.logging import LogEvent, Logger, LoggerConfiguration, LogLevel, Sink
+
+__all__ = ["Log"]
 
 
 class Log(Sink):
     """Keeps what is logged.
 
+    Args:
+        level: What `logger` lets through.
+
     Attributes:
-        logger: Writes here, from Debug on.
+        logger: Writes here.
         events: What was written.
     """
 
@@ -33,10 +34,17 @@ class Log(Sink):
     def errors(self) -> list[LogEvent]:
         return [event for event in self.events if event.level is LogLevel.ERROR]
 
+    @property
+    def alarms(self) -> list[str]:
+        """The messages from Warning on."""
+        return [event.message for event in self.events if event.level >= LogLevel.WARNING]
 
-async def until(condition: Callable[[], object], seconds: float = 30) -> None:
-    """Waits until a condition is true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        await asyncio.sleep(0.002)
+    @property
+    def everything(self) -> str:
+        """All that was logged, with values and tracebacks."""
+        return "\n".join(f"{event.message} {dict(event.properties)!r} {event.exception}" for event in self.events)
+
+    @property
+    def last_exception(self) -> str:
+        """The last line of the last error's traceback."""
+        return self.errors[-1].exception.strip().splitlines()[-1]
