@@ -9,12 +9,13 @@ BIN := $(VENV)/bin
 ADDRESS := https://127.0.0.1:$(PORT)
 CURL := curl -k -s -c jar.txt -b jar.txt
 
-.PHONY: help run test bench docs packages clean
+.PHONY: help run test bench generate docs packages clean
 
 help:
 	@echo "make run    serve sample 19.1 (sessions) on $(ADDRESS); PORT=5001 make run takes another port"
 	@echo "make test   run ruff, mypy and pytest; installs the servers that the tests need where it may"
 	@echo "make bench  measure requests with and without sessions against bare aiohttp"
+	@echo "make generate  write the cmdlets again that are made from the host's verbs"
 	@echo "make docs   write the parts of docs/ again that are made from samples and docstrings"
 	@echo "make clean  remove $(VENV) and everything built"
 
@@ -36,7 +37,10 @@ bench: $(VENV)/installed-test packages
 	@scripts/debian-packages bench
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.bench
 
-docs: $(VENV)/installed
+generate: $(VENV)/installed-test
+	$(BIN)/python scripts/make_cmdlets.py
+
+docs: generate
 	$(BIN)/python scripts/include_sources.py
 	$(BIN)/python scripts/make_reference.py
 

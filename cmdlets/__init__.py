@@ -3,7 +3,7 @@
 A host script begins with ``from cmdlets import *``.
 """
 
-# ruff: noqa: F403, F405 - this module is made of the others
+# ruff: noqa: F403, F405 - this module is made of the others by scripts/make_cmdlets.py
 
 from cmdlets.caches import *
 from cmdlets.cookies import *
@@ -14,7 +14,7 @@ from cmdlets.routes import *
 from cmdlets.server import *
 from cmdlets.sessions import *
 
-# Written out, for type checkers read no sum of the modules' lists.
+# Written out, because type checkers do not add up the modules' lists.
 __all__ = [
     "abandon_kr_session",
     "add_kr_data_protection",

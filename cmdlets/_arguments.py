@@ -33,14 +33,20 @@ def mandatory_text(value: str, name: str) -> str:
     return value
 
 
-def alias(value: T, default: T, name: str, other: T, other_name: str) -> T:
-    """Returns the value of a parameter that goes by two names; the second one's default is `MISSING`.
+def alias(value: T, default: T, name: str, **others: T) -> T:
+    """Returns the value of a parameter that has several names; `MISSING` is the default of the others.
+
+    Args:
+        value: What was given under its first name.
+        default: Its default.
+        name: Its first name.
+        others: What was given under its other names.
 
     Raises:
-        ArgumentError: Both names were used.
+        ArgumentError: More than one of the names was used.
     """
-    if other is MISSING:
-        return value
-    if value is not default and value != default:
-        raise ArgumentError(f"{name} and {other_name} are one parameter; give one of them.")
-    return other
+    given = {} if value is default or value == default else {name: value}
+    given |= {other: each for other, each in others.items() if each is not MISSING}
+    if len(given) > 1:
+        raise ArgumentError(f"{' and '.join(given)} are one parameter; give one of them.")
+    return next(iter(given.values()), value)

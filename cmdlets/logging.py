@@ -83,45 +83,46 @@ def set_kr_logger_level(
     return pipe("set_kr_logger_level", LoggerConfiguration, logger_config, lambda config: config.set_level(chosen))
 
 
+# made from LoggerConfiguration.add_console_sink as add_kr_sink_console
 @overload
 def add_kr_sink_console(
     *,
-    restricted_to_minimum_level: Level = ...,
+    restricted_to_minimum_level: LogLevel | str = ...,
     output_template: str = ...,
-    standard_error_from_level: Level | None = ...,
+    standard_error_from_level: LogLevel | str | None = ...,
     formatter: Formatter | None = ...,
     logger_config: LoggerConfiguration,
 ) -> LoggerConfiguration: ...
 @overload
 def add_kr_sink_console(
     *,
-    restricted_to_minimum_level: Level = ...,
+    restricted_to_minimum_level: LogLevel | str = ...,
     output_template: str = ...,
-    standard_error_from_level: Level | None = ...,
+    standard_error_from_level: LogLevel | str | None = ...,
     formatter: Formatter | None = ...,
-) -> Step: ...
+) -> Pending[LoggerConfiguration, LoggerConfiguration]: ...
 def add_kr_sink_console(
     *,
-    restricted_to_minimum_level: Level = LogLevel.VERBOSE,
+    restricted_to_minimum_level: LogLevel | str = LogLevel.VERBOSE,
     output_template: str = CONSOLE_TEMPLATE,
-    standard_error_from_level: Level | None = None,
+    standard_error_from_level: LogLevel | str | None = None,
     formatter: Formatter | None = None,
     logger_config: LoggerConfiguration = MISSING,
-) -> LoggerConfiguration | Step:
-    """Adds the console to a logger (Add-KrSinkConsole).
+) -> LoggerConfiguration | Pending[LoggerConfiguration, LoggerConfiguration]:
+    """Adds the console (Add-KrSinkConsole).
 
     Args:
         restricted_to_minimum_level: Lesser events are left out.
         output_template: The line of an event.
         standard_error_from_level: From this level on events go to stderr instead of stdout.
         formatter: A function that makes the text of an event; used instead of the template.
-        logger_config: The pipeline input.
+        logger_config: What it works on; the pipeline's input.
     """
     return pipe(
         "add_kr_sink_console",
         LoggerConfiguration,
         logger_config,
-        lambda config: config.add_console_sink(
+        lambda piped: piped.add_console_sink(
             restricted_to_minimum_level=restricted_to_minimum_level,
             output_template=output_template,
             standard_error_from_level=standard_error_from_level,
@@ -130,11 +131,12 @@ def add_kr_sink_console(
     )
 
 
+# made from LoggerConfiguration.add_file_sink as add_kr_sink_file
 @overload
 def add_kr_sink_file(
     path: str | Path,
     *,
-    restricted_to_minimum_level: Level = ...,
+    restricted_to_minimum_level: LogLevel | str = ...,
     output_template: str = ...,
     formatter: Formatter | None = ...,
     rolling_interval: RollingInterval | str = ...,
@@ -149,7 +151,7 @@ def add_kr_sink_file(
 def add_kr_sink_file(
     path: str | Path,
     *,
-    restricted_to_minimum_level: Level = ...,
+    restricted_to_minimum_level: LogLevel | str = ...,
     output_template: str = ...,
     formatter: Formatter | None = ...,
     rolling_interval: RollingInterval | str = ...,
@@ -158,11 +160,11 @@ def add_kr_sink_file(
     retained_file_count_limit: int | None = ...,
     encoding: str = ...,
     buffered: bool = ...,
-) -> Step: ...
+) -> Pending[LoggerConfiguration, LoggerConfiguration]: ...
 def add_kr_sink_file(
     path: str | Path,
     *,
-    restricted_to_minimum_level: Level = LogLevel.VERBOSE,
+    restricted_to_minimum_level: LogLevel | str = LogLevel.VERBOSE,
     output_template: str = FILE_TEMPLATE,
     formatter: Formatter | None = None,
     rolling_interval: RollingInterval | str = RollingInterval.INFINITE,
@@ -172,8 +174,8 @@ def add_kr_sink_file(
     encoding: str = "utf-8",
     buffered: bool = False,
     logger_config: LoggerConfiguration = MISSING,
-) -> LoggerConfiguration | Step:
-    """Adds a file to a logger (Add-KrSinkFile).
+) -> LoggerConfiguration | Pending[LoggerConfiguration, LoggerConfiguration]:
+    """Adds a file (Add-KrSinkFile).
 
     Args:
         path: The file, relative to the working directory; made with its folder when the first event comes.
@@ -186,13 +188,13 @@ def add_kr_sink_file(
         retained_file_count_limit: How many rolled files are kept; None: all.
         encoding: Of the text.
         buffered: Write when a buffer is full, not with each event.
-        logger_config: The pipeline input.
+        logger_config: What it works on; the pipeline's input.
     """
     return pipe(
         "add_kr_sink_file",
         LoggerConfiguration,
         logger_config,
-        lambda config: config.add_file_sink(
+        lambda piped: piped.add_file_sink(
             path,
             restricted_to_minimum_level=restricted_to_minimum_level,
             output_template=output_template,
@@ -207,28 +209,30 @@ def add_kr_sink_file(
     )
 
 
+# made from LoggerConfiguration.register as register_kr_logger
 @overload
-def register_kr_logger(name: str, *, set_as_default: bool = False, logger_config: LoggerConfiguration) -> Logger: ...
+def register_kr_logger(name: str, *, set_as_default: bool = ..., logger_config: LoggerConfiguration) -> Logger: ...
 @overload
-def register_kr_logger(name: str, *, set_as_default: bool = False) -> Pending[LoggerConfiguration, Logger]: ...
+def register_kr_logger(name: str, *, set_as_default: bool = ...) -> Pending[LoggerConfiguration, Logger]: ...
 def register_kr_logger(
     name: str, *, set_as_default: bool = False, logger_config: LoggerConfiguration = MISSING
 ) -> Logger | Pending[LoggerConfiguration, Logger]:
-    """Makes the logger and keeps it under a name (Register-KrLogger); an older one of that name is closed.
+    """Makes the logger and keeps it under a name; an older one of that name is closed (Register-KrLogger).
 
     Args:
         name: In any case of letters; not blank.
         set_as_default: Make it the process's default logger.
-        logger_config: The pipeline input.
+        logger_config: What it works on; the pipeline's input.
 
-    Returns:
-        The logger.
+    Raises:
+        ArgumentError: The name is blank; the configuration can still be used.
+        InvalidOperationError: The configuration has made its logger.
     """
     return pipe(
         "register_kr_logger",
         LoggerConfiguration,
         logger_config,
-        lambda config: config.register(name, set_as_default=set_as_default),
+        lambda piped: piped.register(name, set_as_default=set_as_default),
     )
 
 

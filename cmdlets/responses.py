@@ -93,7 +93,7 @@ def write_kr_text_response(
             _not_none(value), status=status_code, content_type=content_type
         )
 
-    value = alias(input_object, MISSING, "input_object", text, "text")
+    value = alias(input_object, MISSING, "input_object", text=text)
     if value is MISSING:
         return Pending("write_kr_text_response", object, write)
     write(value)

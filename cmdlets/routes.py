@@ -99,11 +99,11 @@ def add_kr_map_route(
         raise ArgumentError(f"language must be Python, not {language!r}.")
     if callable(pattern):
         raise ArgumentError('add_kr_map_route needs a pattern: write @add_kr_map_route("/path") before the function.')
-    source = alias(code, None, "code", code_block, "code_block")
+    source = alias(code, None, "code", code_block=code_block)
     route = _Decorator(
         resolve_host(server),
-        pattern=alias(pattern, "/", "pattern", path, "path"),
-        verbs=alias(verbs, "Get", "verbs", method, "method"),
+        pattern=alias(pattern, "/", "pattern", path=path),
+        verbs=alias(verbs, "Get", "verbs", method=method),
         code=source,
         code_file_path=code_file_path,
         arguments=arguments,

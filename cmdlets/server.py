@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal, overload
 
-from cmdlets._arguments import MISSING, mandatory_text
+from cmdlets._arguments import MISSING, alias, mandatory_text
 from cmdlets._pipe import Pending
 from kestrun_py.errors import ArgumentError, InvalidOperationError
 from kestrun_py.host import KestrunHost
@@ -152,6 +152,14 @@ def remove_kr_server(name: str = MISSING, *, force: bool = False) -> Pending[str
     return None
 
 
+def _new_names(host: KestrunHost, add: Callable[[KestrunHost], object]) -> list[str]:
+    """The names of the listeners that were added, for ``add_kr_map_route(endpoints=...)``."""
+    known = len(host.endpoints)
+    add(host)
+    return [name for endpoint in host.endpoints[known:] for name in endpoint.names]
+
+
+# made from KestrunHost.add_endpoint, through _new_names
 def add_kr_endpoint(
     port: int | str | None = None,
     *,
@@ -162,58 +170,78 @@ def add_kr_endpoint(
     cert_path: str | Path | None = None,
     cert_password: str | bytes | None = None,
     self_signed_cert: bool = False,
-    self_signed: bool = False,
-    self_signed_certificate: bool = False,
     x509_certificate: object = None,
     protocols: HttpProtocols | str | None = None,
     server: KestrunHost | None = None,
+    self_signed_certificate: bool = MISSING,
+    self_signed: bool = MISSING,
 ) -> list[str]:
-    """Adds a listener, and returns its names for ``add_kr_map_route(endpoints=...)`` (Add-KrEndpoint).
+    """Adds one or more listeners, by the rules of Kestrun's ``Add-KrEndpoint``.
 
-    The place is the first of `uri`, `host_name`, `port` and `ip_address`, the variables ASPNETCORE_URLS and PORT,
-    and http://127.0.0.1:5000. With `port` alone the address is 127.0.0.1; port 0 is any free one.
+    The place is the first of `uri`, `host_name`, `port` and `ip_address` (alone: 127.0.0.1, port 5000),
+    ASPNETCORE_URLS (its first URL), PORT (any address), and http://127.0.0.1:5000.
 
     Args:
-        port: The port.
-        ip_address: The address.
-        host_name: A name that is resolved; every address is bound.
-        uri: A URL with host and port.
-        address_family: ``"IPv4"`` or ``"IPv6"``, or several: which addresses of a name are bound.
-        cert_path: A certificate file, PEM or PFX; the listener speaks HTTPS.
+        port: 0 is any free port, chosen now.
+        ip_address: The address to bind; ``::`` is any address, IPv4 too.
+        host_name: Resolved now; every address of it is bound.
+        uri: ``http://host:port`` or ``https://host:port``.
+        address_family: ``"IPv4"``, ``"IPv6"`` or both: the addresses of a name that count.
+        cert_path: A certificate file, PEM or PFX (`kestrun_py.certificates.loading.load_certificate`).
         cert_password: Its password.
-        self_signed_cert: A development certificate for localhost, made now (also `self_signed`,
-            `self_signed_certificate`).
+        self_signed_cert: Make a certificate for localhost (`development_certificate`) (also `self_signed_certificate`
+            and `self_signed`).
         x509_certificate: A certificate object (`kestrun_py.certificates.loading.to_certificate`).
         protocols: Must include Http1; what is more is left out, with a line in the log at Debug.
         server: The host.
+
+    Returns:
+        The names of the listeners that were added, for ``add_kr_map_route(endpoints=...)``.
 
     Raises:
         InvalidOperationError: The host is configured already.
         ArgumentError: Arguments or variables of the wrong form, or that contradict each other.
         ServerStartError: A name without an address, or a certificate that cannot be used.
     """
-    host = resolve_host(server)
-    known = len(host.endpoints)
-    host.add_endpoint(
-        port=port,
-        ip_address=ip_address,
-        host_name=host_name,
-        uri=uri,
-        address_family=address_family,
-        cert_path=cert_path,
-        cert_password=cert_password,
-        self_signed_cert=self_signed_cert or self_signed or self_signed_certificate,
-        x509_certificate=x509_certificate,
-        protocols=protocols,
+    return _new_names(
+        resolve_host(server),
+        lambda host: host.add_endpoint(
+            port,
+            ip_address=ip_address,
+            host_name=host_name,
+            uri=uri,
+            address_family=address_family,
+            cert_path=cert_path,
+            cert_password=cert_password,
+            self_signed_cert=alias(
+                self_signed_cert,
+                False,
+                "self_signed_cert",
+                self_signed_certificate=self_signed_certificate,
+                self_signed=self_signed,
+            ),
+            x509_certificate=x509_certificate,
+            protocols=protocols,
+        ),
     )
-    return [name for endpoint in host.endpoints[known:] for name in endpoint.names]
 
 
-def add_kr_listen_unix_socket(socket_path: str, *, server: KestrunHost | None = None) -> KestrunHost:
-    """Adds a listener on a Unix domain socket (Add-KrListenUnixSocket)."""
-    return resolve_host(server).add_listen_unix_socket(mandatory_text(socket_path, "socket_path"))
+# made from KestrunHost.add_listen_unix_socket
+def add_kr_listen_unix_socket(socket_path: str | Path, *, server: KestrunHost | None = None) -> KestrunHost:
+    """Adds a listener on a Unix domain socket, as Kestrun's ``Add-KrListenUnixSocket``.
+
+    Args:
+        socket_path: Where to make the socket; at most 107 bytes.
+        server: The host.
+
+    Raises:
+        InvalidOperationError: The host is configured already.
+        ArgumentError: A path that no Unix socket can have.
+    """
+    return resolve_host(server).add_listen_unix_socket(socket_path)
 
 
+# made from KestrunHost.set_server_options
 def set_kr_server_options(
     *,
     max_runspaces: int | None = None,
@@ -221,7 +249,7 @@ def set_kr_server_options(
     deny_server_header: bool | None = None,
     server: KestrunHost | None = None,
 ) -> KestrunHost:
-    """Sets options of the server (Set-KrServerOptions); what is left out stays as it is.
+    """Sets options of the server, as Kestrun's ``Set-KrServerOptions``; what is left out stays as it is.
 
     Args:
         max_runspaces: The most ``def`` scripts that run at a time; 2 x processors if never set.

@@ -89,6 +89,7 @@ def add_kr_session(
     )
 
 
+# made from KestrunHost.add_data_protection
 def add_kr_data_protection(
     *,
     application_name: str | None = None,
@@ -96,13 +97,18 @@ def add_kr_data_protection(
     redis: object = None,
     server: KestrunHost | None = None,
 ) -> KestrunHost:
-    """Settles how session cookies are protected: the application's name, and where the key ring is kept.
+    """Sets how session cookies are protected: the application's name, and where the key ring is kept.
 
     Args:
-        application_name: Hosts understand each other's cookies if they share the name and the key ring; ``kestrun``.
-        folder: Where to keep the key ring; if left out, where the sessions are.
+        application_name: Hosts understand each other's cookies if they share name and key ring; ``kestrun``.
+        folder: Where to keep the key ring. Left out, it is where the sessions are; for the memory cache that is
+            the user's data directory.
         redis: Instead, the Redis server to keep it in, as `add_kr_distributed_redis_cache` takes it.
         server: The host.
+
+    Raises:
+        InvalidOperationError: The host is configured.
+        ArgumentError: The name is no text, both places are given, or an option of Redis is malformed.
     """
     return resolve_host(server).add_data_protection(application_name=application_name, folder=folder, redis=redis)
 

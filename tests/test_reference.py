@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pytest
+from repository_scripts import ROOT, load_script
 
 import cmdlets
 import kestrun_py
 
-ROOT = Path(kestrun_py.__file__).parents[1]
-SCRIPT = ROOT / "scripts" / "make_reference.py"
-
-
-def generated() -> dict[str, str]:
-    spec = importlib.util.spec_from_file_location("make_reference", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    pages: dict[str, str] = module.pages()
-    return pages
-
-
-PAGES = generated()
+PAGES: dict[str, str] = load_script("make_reference").pages()
 
 
 @pytest.mark.parametrize("name", PAGES)

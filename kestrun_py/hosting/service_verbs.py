@@ -115,8 +115,8 @@ class ServiceVerbs(ABC):
             connection_string: An ADO.NET or an ODBC connection string.
             schema_name: The schema of the table.
             table_name: The table.
-            expired_items_deletion_interval: How often expired entries are removed; at least 5 minutes.
-            default_sliding_expiration: The sliding window of an entry that is stored without any expiration.
+            expired_items_deletion_interval: How often expired entries are removed; 30 minutes, at least 5.
+            default_sliding_expiration: The sliding window of an entry that is stored without any; 20 minutes.
 
         Raises:
             InvalidOperationError: There is a cache already, or the host is configured.
@@ -134,17 +134,29 @@ class ServiceVerbs(ABC):
         )
 
     def add_distributed_postgres_cache(
-        self, connection_string: str, *, schema_name: str = "public", table_name: str = "Sessions", **times: Duration
+        self,
+        connection_string: str,
+        *,
+        schema_name: str = "public",
+        table_name: str = "Sessions",
+        expired_items_deletion_interval: Duration = 1800,
+        default_sliding_expiration: Duration = 1200,
     ) -> Self:
         """Keeps sessions and cache entries in a table of PostgreSQL, over its ODBC driver.
 
-        It is the cache of `add_distributed_sqlserver_cache`, and raises the same errors.
+        ``kestrun cache create-table`` makes the table.
 
         Args:
             connection_string: Npgsql's form (``Host=...;Database=...``), a postgresql:// URL or an ODBC string.
             schema_name: The schema of the table.
             table_name: The table.
-            times: ``expired_items_deletion_interval`` and ``default_sliding_expiration``, as there.
+            expired_items_deletion_interval: How often expired entries are removed; 30 minutes, at least 5.
+            default_sliding_expiration: The sliding window of an entry that is stored without any; 20 minutes.
+
+        Raises:
+            InvalidOperationError: There is a cache already, or the host is configured.
+            ArgumentError: The connection string, a name or a time is not usable.
+            CacheError: There is no ODBC driver.
         """
         return self._add_sql_cache(
             "add_distributed_postgres_cache",
@@ -152,7 +164,8 @@ class ServiceVerbs(ABC):
             connection_string,
             schema_name=schema_name,
             table_name=table_name,
-            **times,
+            expired_items_deletion_interval=expired_items_deletion_interval,
+            default_sliding_expiration=default_sliding_expiration,
         )
 
     def _add_sql_cache(self, verb: str, dialect: SqlDialect, connection_string: str, **options: Any) -> Self:
@@ -256,14 +269,12 @@ class ServiceVerbs(ABC):
         folder: str | os.PathLike[str] | None = None,
         redis: object = None,
     ) -> Self:
-        """Settles how session cookies are protected.
-
-        Left alone, the application name is ``kestrun``, and the key ring is kept where the sessions are; for the
-        memory cache that is the user's data directory.
+        """Sets how session cookies are protected: the application's name, and where the key ring is kept.
 
         Args:
-            application_name: Hosts understand each other's cookies if they share the name and the key ring.
-            folder: Where to keep the key ring.
+            application_name: Hosts understand each other's cookies if they share name and key ring; ``kestrun``.
+            folder: Where to keep the key ring. Left out, it is where the sessions are; for the memory cache that is
+                the user's data directory.
             redis: Instead, the Redis server to keep it in, as `add_distributed_redis_cache` takes it.
 
         Raises:

@@ -58,9 +58,9 @@ class LoggerConfiguration:
 
         Args:
             restricted_to_minimum_level: Lesser events are left out.
-            output_template: The line of an event (`output_formatter`).
+            output_template: The line of an event.
             standard_error_from_level: From this level on events go to stderr instead of stdout.
-            formatter: Used instead of the template.
+            formatter: A function that makes the text of an event; used instead of the template.
         """
         error_level = standard_error_from_level
         return self.add_sink(
@@ -85,7 +85,20 @@ class LoggerConfiguration:
         encoding: str = "utf-8",
         buffered: bool = False,
     ) -> LoggerConfiguration:
-        """Adds a file; see `FileSink` for the arguments."""
+        """Adds a file.
+
+        Args:
+            path: The file, relative to the working directory; made with its folder when the first event comes.
+            restricted_to_minimum_level: Lesser events are left out.
+            output_template: The line of an event.
+            formatter: A function that makes the text of an event; used instead of the template.
+            rolling_interval: Infinite, Year, Month, Day, Hour or Minute: when a new file is begun.
+            file_size_limit_bytes: Size at which a file is full, in bytes; None: no limit.
+            roll_on_file_size_limit: Go on with a further file when one is full, instead of dropping events.
+            retained_file_count_limit: How many rolled files are kept; None: all.
+            encoding: Of the text.
+            buffered: Write when a buffer is full, not with each event.
+        """
         return self.add_sink(
             FileSink(
                 path,
@@ -114,7 +127,11 @@ class LoggerConfiguration:
         return sink_logger(self._sinks, name=name, minimum_level=self._level, processors=self._processors)
 
     def register(self, name: str, *, set_as_default: bool = False) -> Logger:
-        """Makes the logger and keeps it under a name (`register_logger`).
+        """Makes the logger and keeps it under a name; an older one of that name is closed.
+
+        Args:
+            name: In any case of letters; not blank.
+            set_as_default: Make it the process's default logger.
 
         Raises:
             ArgumentError: The name is blank; the configuration can still be used.

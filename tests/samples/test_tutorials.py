@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import re
 import shlex
 import shutil
@@ -15,6 +14,7 @@ from pathlib import Path
 import click
 import pytest
 from ports import free_port
+from repository_scripts import load_script
 from sample_process import KESTRUN, ROOT, SAMPLES, Running, run_sample
 
 from kestrun_py.cli import main
@@ -35,16 +35,10 @@ def test_each_sample_has_its_page_and_stands_in_the_index() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=title)
 def test_a_page_shows_its_source_as_it_is(page: Path) -> None:
-    path = ROOT / "scripts" / "include_sources.py"
-    spec = importlib.util.spec_from_file_location("include_sources", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     text = page.read_text("utf-8")
     assert f"<!-- source: samples/{page.stem}.py -->" in text
     assert SAMPLES.joinpath(f"{page.stem}.py").read_text("utf-8") in text
-    assert module.with_sources(text) == text, "run: python scripts/include_sources.py"
+    assert load_script("include_sources").with_sources(text) == text, "run: python scripts/include_sources.py"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=title)
