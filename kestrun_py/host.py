@@ -10,7 +10,8 @@ It mirrors Kestrun's ``KestrunHost``. Every verb returns the host, so that verbs
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Self
 
@@ -33,7 +34,7 @@ from kestrun_py.server.worker import current_worker
 from kestrun_py.sessions import SessionOptions
 from kestrun_py.sessions.options import session_cookie
 
-__all__ = ["KestrunHost"]
+__all__ = ["KestrunHost", "before_serving"]
 
 
 class KestrunHost(EndpointVerbs, RouteVerbs, ServiceVerbs):
@@ -176,6 +177,7 @@ class KestrunHost(EndpointVerbs, RouteVerbs, ServiceVerbs):
         Raises:
             InvalidOperationError: It was called before.
         """
+        self._announce()
         self.enable_configuration()
         if self._app is not None:
             raise InvalidOperationError(f"The host '{self.name}' has made its application already; make a new host.")
@@ -245,10 +247,15 @@ class KestrunHost(EndpointVerbs, RouteVerbs, ServiceVerbs):
     def _new_server(self) -> Server:
         if self._server is not None:
             raise InvalidOperationError(f"The host '{self.name}' was started already; make a new host.")
+        self._announce()
         self.enable_configuration()
         self._check_worker()
         self._server = Server(self.name, self._endpoints, self.logger)
         return self._server
+
+    def _announce(self) -> None:
+        for call in [*_before_serving]:
+            call(self)
 
     def _check_worker(self) -> None:
         """Refuses what several worker processes cannot share."""
@@ -262,6 +269,19 @@ class KestrunHost(EndpointVerbs, RouteVerbs, ServiceVerbs):
                 "itself: keep them in Redis (add_distributed_redis_cache, add_kr_distributed_redis_cache) or in a "
                 "database, or use one worker."
             )
+
+
+_before_serving: list[Callable[[KestrunHost], object]] = []
+
+
+@contextmanager
+def before_serving(call: Callable[[KestrunHost], object]) -> Iterator[None]:
+    """Has `call` see each host that is about to serve, or to make its application, inside the with block."""
+    _before_serving.append(call)
+    try:
+        yield
+    finally:
+        _before_serving.remove(call)
 
 
 def _environment(name: str) -> str:

@@ -19,7 +19,7 @@ from waiting import wait_until
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples"
 
-KESTRUN = [sys.executable, "-P", "-m", "kestrun_py.cli"]
+KESTRUN = [sys.executable, "-P", "-m", "kestrun_py"]
 
 
 def environment(**variables: str) -> dict[str, str]:

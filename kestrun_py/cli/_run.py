@@ -18,7 +18,18 @@ SCRIPT = click.Path(exists=True, dir_okay=False, path_type=Path)
 PORT = click.IntRange(1, 65535)
 
 
-@click.command
+class _RunCommand(click.Command):
+    """A command that says how an option reaches the script."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            advice = f"Options of the script follow a --: kestrun run FILE -- {error.option_name}"
+            raise click.UsageError(f"{error.format_message()}\n{advice}", ctx) from None
+
+
+@click.command(cls=_RunCommand)
 @click.argument("file", type=SCRIPT)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.option("--port", type=PORT, help="The environment variable PORT for the script.")
@@ -35,7 +46,7 @@ def run(file: Path, arguments: tuple[str, ...], port: int | None, reload: bool, 
         if port is not None:
             os.environ["PORT"] = str(port)
         # -P: the folder that the command was typed in is no place to import from.
-        command = [sys.executable, "-P", "-m", "kestrun_py.cli", "run", str(file), "--", *arguments]
+        command = [sys.executable, "-P", "-m", "kestrun_py", "run", str(file), "--", *arguments]
         if reload:
             sys.exit(run_with_reload(command, file.resolve().parent))
         sys.exit(WorkerSupervisor(command, workers).run())

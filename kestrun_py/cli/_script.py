@@ -8,23 +8,27 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
-from unittest.mock import patch
+from typing import Final, NoReturn
 
 import click
 
 from kestrun_py._plain_errors import own_frames, plain_error
-from kestrun_py.host import KestrunHost
-from kestrun_py.hosting.registry import resolve_host
+from kestrun_py.host import KestrunHost, before_serving
+from kestrun_py.hosting.registry import registered_hosts, resolve_host
 
 __all__ = ["load_host", "run_script"]
+
+_NOT_STARTED: Final = (
+    "has ended and has not started its host '{}': call start_kr_server() at its end (host.run() for a KestrunHost)."
+)
 
 
 def run_script(script: Path, arguments: Sequence[str], port: int | None = None) -> int:
     """Runs a script as ``python script arguments`` would, and returns the exit code.
 
     An error of kestrun_py is shown as its message and the script's line; another exception as the traceback
-    that Python would show, without the frames of this command.
+    that Python would show, without the frames of this command. A script that has made a host and started none is an
+    error as well.
 
     Args:
         script: The script's file.
@@ -33,13 +37,18 @@ def run_script(script: Path, arguments: Sequence[str], port: int | None = None) 
     """
     if port is not None:
         os.environ["PORT"] = str(port)
+    started: list[KestrunHost] = []
     try:
-        _execute(script, arguments)
+        with before_serving(started.append):
+            made = _execute(script, arguments)
     except Exception as error:
         _show(error, script)
         return 1
     except KeyboardInterrupt:
         return 130
+    if made and not started:
+        click.echo(f"kestrun: {script} {_NOT_STARTED.format(made[0].name)}", err=True)
+        return 1
     return 0
 
 
@@ -56,10 +65,10 @@ def load_host(script: Path) -> KestrunHost:
     An error of the script is shown as `run_script` shows it, and ends the program with code 1.
     """
 
-    def stop_here(host: KestrunHost, *_: object, **__: object) -> NoReturn:
+    def stop_here(host: KestrunHost) -> NoReturn:
         raise _Reached(host)
 
-    with patch.multiple(KestrunHost, run=stop_here, start=stop_here):
+    with before_serving(stop_here):
         try:
             _execute(script, ())
             host = resolve_host()
@@ -71,10 +80,12 @@ def load_host(script: Path) -> KestrunHost:
     return host.enable_configuration()
 
 
-def _execute(script: Path, arguments: Sequence[str]) -> None:
+def _execute(script: Path, arguments: Sequence[str]) -> list[KestrunHost]:
+    """Runs a script, and returns the hosts that it has made and not removed."""
     sys.argv = [str(script), *arguments]
     sys.path.insert(0, str(script.parent.resolve()))
-    runpy.run_path(str(script), run_name="__main__")
+    names = runpy.run_path(str(script), run_name="__main__")
+    return [*registered_hosts(), *(value for value in names.values() if isinstance(value, KestrunHost))]
 
 
 def _show(error: Exception, script: Path) -> None:

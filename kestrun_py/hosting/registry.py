@@ -6,7 +6,7 @@ from kestrun_py.errors import InvalidOperationError
 from kestrun_py.host import KestrunHost
 from kestrun_py.http.context import active_context
 
-__all__ = ["add_host", "find_host", "remove_host", "resolve_host"]
+__all__ = ["add_host", "find_host", "registered_hosts", "remove_host", "resolve_host"]
 
 _hosts: dict[str, KestrunHost] = {}
 _default: KestrunHost | None = None
@@ -32,6 +32,11 @@ def add_host(host: KestrunHost, *, default: bool = False) -> KestrunHost:
 def find_host(name: str) -> KestrunHost | None:
     """The host of that name, in any case, or None."""
     return _hosts.get(name.casefold())
+
+
+def registered_hosts() -> list[KestrunHost]:
+    """The hosts that were registered and not removed, in the order of registration."""
+    return [*_hosts.values()]
 
 
 def remove_host(host: KestrunHost | str) -> None:

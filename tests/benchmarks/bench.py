@@ -270,7 +270,7 @@ def _start_workers(stack: ExitStack, count: int, url: str) -> Server:
     port = free_port()
     script = str(Path(__file__).with_name("worker_host.py"))
     process = subprocess.Popen(
-        [sys.executable, "-m", "kestrun_py.cli", "run", script, "--workers", str(count)],
+        [sys.executable, "-m", "kestrun_py", "run", script, "--workers", str(count)],
         env={**os.environ, "PORT": str(port), "BENCH_REDIS": url},
         stdout=subprocess.DEVNULL,
         text=True,

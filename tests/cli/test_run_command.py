@@ -92,6 +92,14 @@ def test_a_misspelt_option_is_not_passed_on(tmp_path: Path) -> None:
     assert "--port" in done.stderr
 
 
+@pytest.mark.parametrize("option", ["--unknown", "--unknown=5", "-x"])
+def test_an_option_of_the_script_without_dashes_before_it(tmp_path: Path, option: str) -> None:
+    done = run(script(tmp_path, ""), option)
+    assert done.returncode == 2
+    name = option.partition("=")[0]
+    assert done.stderr.endswith(f"Options of the script follow a --: kestrun run FILE -- {name}\n")
+
+
 @pytest.mark.parametrize("port", ["0", "65536", "http"])
 def test_a_port_that_is_none(tmp_path: Path, port: str) -> None:
     assert run(script(tmp_path, ""), "--port", port).returncode == 2
@@ -104,6 +112,36 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 # Errors
+
+
+UNSTARTED = "from cmdlets import *\nnew_kr_server('Demo')\nenable_kr_configuration()\n"
+
+
+@pytest.mark.parametrize(
+    "text", [UNSTARTED, "from kestrun_py import KestrunHost\nshop = KestrunHost('Demo').enable_configuration()\n"]
+)
+def test_a_host_that_is_not_started(tmp_path: Path, text: str) -> None:
+    path = script(tmp_path, text)
+    done = run(path)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"kestrun: {path} has ended and has not started its host 'Demo': call start_kr_server() at its end "
+        "(host.run() for a KestrunHost).\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from kestrun_py import KestrunHost\napp = KestrunHost('Demo').create_app()\n",
+        "from cmdlets import *\nnew_kr_server('Demo')\nadd_kr_endpoint(port=0)\nstart_kr_server(no_wait=True)\n",
+        UNSTARTED + "remove_kr_server('Demo')\n",
+        "print('no host at all')",
+    ],
+)
+def test_a_script_that_starts_or_needs_no_host(tmp_path: Path, text: str) -> None:
+    done = run(script(tmp_path, text))
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_an_error_shows_the_scripts_lines_alone(tmp_path: Path) -> None:

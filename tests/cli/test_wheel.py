@@ -45,7 +45,7 @@ def test_the_command_finds_the_samples_and_the_template(wheel: zipfile.Path, tmp
 
     def kestrun(*arguments: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "kestrun_py.cli", *arguments],
+            [sys.executable, "-P", "-m", "kestrun_py", *arguments],
             cwd=tmp_path / "empty",
             env=environment(PYTHONPATH=str(tmp_path / "installed")),
             capture_output=True,

@@ -1,5 +1,0 @@
-"""Lets ``python -m kestrun_py.cli`` stand for the `kestrun` command."""
-
-from kestrun_py.cli import main
-
-main(prog_name="kestrun")
