@@ -82,6 +82,8 @@ class RouteVerbs(ABC):
                 self._refuse_route(f"Route '{pattern}' with method(s) {names} already exists.", action)
                 return self
             self._routes.add(template, methods, handler.handle, hosts)
+        for finding in made.findings:
+            self.logger.warning("Route {Verbs} {Pattern}: {Finding}", names, pattern, str(finding))
         self.logger.debug("Route {Verbs} {Pattern} mapped", names, pattern)
         return self
 

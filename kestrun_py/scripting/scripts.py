@@ -6,7 +6,7 @@ import ast
 import inspect
 import linecache
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from kestrun_py.errors import ArgumentError
 from kestrun_py.http.context import KestrunContext
+from kestrun_py.scripting.findings import Finding, find_mistakes
 
 __all__ = ["Script"]
 
@@ -29,15 +30,23 @@ class Script:
         is_async: Whether it runs on the event loop; otherwise it runs in a worker thread.
         mentions_session: Whether its text names sessions: a guess at whether it will use one.
         call: Runs it for a context; of an asynchronous one it returns the coroutine.
+        findings: The mistakes that show before it runs.
     """
 
-    __slots__ = ("call", "is_async", "mentions_session", "name")
+    __slots__ = ("call", "findings", "is_async", "mentions_session", "name")
 
     def __init__(
-        self, name: str, call: Callable[[KestrunContext], Any], *, is_async: bool, code: CodeType | None
+        self,
+        name: str,
+        call: Callable[[KestrunContext], Any],
+        *,
+        is_async: bool,
+        code: CodeType | None,
+        findings: Sequence[Finding] = (),
     ) -> None:
         self.name = name
         self.is_async = is_async
+        self.findings = findings
         self.mentions_session = code is not None and _mentions_session(code)
         self.call = call
 
@@ -82,7 +91,9 @@ class Script:
         takes_context = "context" in names - given.keys()
         call = (lambda context: function(context=context)) if takes_context else (lambda _: function())
         plain = inspect.unwrap(_unwrapped(function))
-        return cls(name, call, is_async=_is_async(function), code=getattr(plain, "__code__", None))
+        code = getattr(plain, "__code__", None)
+        findings = find_mistakes(code, plain.__globals__) if code is not None else ()
+        return cls(name, call, is_async=_is_async(function), code=code, findings=findings)
 
     @classmethod
     def from_source(
@@ -105,12 +116,13 @@ class Script:
             raise ArgumentError(f"The route script {name} does not compile: {error}.") from None
         if filename is None:  # so that a traceback shows the script's own lines
             linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
-        given = dict(arguments or {})
+        scope = {"__name__": "__route__", "__file__": name, **(arguments or {})}
 
         def call(context: KestrunContext) -> Any:
-            return eval(code, {"__name__": "__route__", "__file__": name, **given, "context": context})
+            return eval(code, {**scope, "context": context})
 
-        return cls(name, call, is_async=bool(code.co_flags & inspect.CO_COROUTINE), code=code)
+        findings = find_mistakes(code, {**scope, "context": None}, text)
+        return cls(name, call, is_async=bool(code.co_flags & inspect.CO_COROUTINE), code=code, findings=findings)
 
     @classmethod
     def from_file(cls, path: str | Path, arguments: Mapping[str, Any] | None = None) -> Script:
