@@ -43,6 +43,7 @@ generate: $(VENV)/installed-test
 docs: generate
 	$(BIN)/python scripts/include_sources.py
 	$(BIN)/python scripts/make_reference.py
+	$(BIN)/python scripts/make_tables.py
 
 packages:
 	@scripts/debian-packages tests

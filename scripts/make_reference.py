@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import pkgutil
 import re
 from collections.abc import Callable, Iterator
 from enum import Enum
@@ -16,6 +17,7 @@ from typing import Any, Final
 
 import click
 
+import cmdlets
 from kestrun_py import caching, cli, errors, host, logging
 from kestrun_py import sessions as session_types
 from kestrun_py.caching import memory
@@ -26,7 +28,7 @@ from kestrun_py.server import endpoints
 
 FOLDER: Final = Path(__file__).parents[1] / "docs" / "reference"
 
-FAMILIES: Final = ("server", "routes", "requests", "responses", "sessions", "caches", "cookies", "logging")
+FAMILIES: Final = [found.name for found in pkgutil.iter_modules(cmdlets.__path__) if found.name[0] != "_"]
 
 TYPES: Final[dict[str, tuple[type, ...]]] = {
     "The host": (host.KestrunHost, ServiceRegistry, endpoints.Endpoint, endpoints.HttpProtocols),
@@ -86,7 +88,9 @@ def _host() -> str:
 
 
 def _cli() -> str:
-    return _page(["# The command line", *_command("kestrun", cli.main)])
+    return _page(
+        ["# The command line", "The `kestrun` command, its commands and their options.", *_command("kestrun", cli.main)]
+    )
 
 
 def _page(parts: list[str]) -> str:
