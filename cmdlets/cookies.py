@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kestrun_py.conversion.timespan import Duration
-from kestrun_py.http.cookies import CookieBuilder, CookieSecurePolicy, SameSiteMode
+from kestrun_py.http.cookies import (
+    CookieBuilder,
+    CookieSecurePolicy,
+    CookieSecurePolicyText,
+    SameSiteMode,
+    SameSiteText,
+)
 
 __all__ = ["new_kr_cookie_builder"]
 
@@ -19,8 +25,8 @@ def new_kr_cookie_builder(
     is_essential: bool = False,
     max_age: Duration | None = None,
     expiration: Duration | None = None,
-    secure_policy: CookieSecurePolicy | str = "SameAsRequest",
-    same_site: SameSiteMode | str = "Unspecified",
+    secure_policy: CookieSecurePolicy | CookieSecurePolicyText = "SameAsRequest",
+    same_site: SameSiteMode | SameSiteText = "Unspecified",
     extensions: Sequence[str] = (),
 ) -> CookieBuilder:
     """Describes a cookie (New-KrCookieBuilder); see `CookieBuilder` for the attributes.

@@ -26,6 +26,8 @@ from kestrun_py.logging import (
     LogLevel,
     RollingInterval,
 )
+from kestrun_py.logging.files import RollingIntervalText
+from kestrun_py.logging.levels import LogLevelText
 
 __all__ = [
     "add_kr_sink_console",
@@ -37,7 +39,7 @@ __all__ = [
     "write_kr_log",
 ]
 
-Level: TypeAlias = LogLevel | str
+Level: TypeAlias = LogLevel | LogLevelText
 Step: TypeAlias = Pending[LoggerConfiguration, LoggerConfiguration]
 
 
@@ -87,25 +89,25 @@ def set_kr_logger_level(
 @overload
 def add_kr_sink_console(
     *,
-    restricted_to_minimum_level: LogLevel | str = ...,
+    restricted_to_minimum_level: LogLevel | LogLevelText = ...,
     output_template: str = ...,
-    standard_error_from_level: LogLevel | str | None = ...,
+    standard_error_from_level: LogLevel | LogLevelText | None = ...,
     formatter: Formatter | None = ...,
     logger_config: LoggerConfiguration,
 ) -> LoggerConfiguration: ...
 @overload
 def add_kr_sink_console(
     *,
-    restricted_to_minimum_level: LogLevel | str = ...,
+    restricted_to_minimum_level: LogLevel | LogLevelText = ...,
     output_template: str = ...,
-    standard_error_from_level: LogLevel | str | None = ...,
+    standard_error_from_level: LogLevel | LogLevelText | None = ...,
     formatter: Formatter | None = ...,
 ) -> Pending[LoggerConfiguration, LoggerConfiguration]: ...
 def add_kr_sink_console(
     *,
-    restricted_to_minimum_level: LogLevel | str = LogLevel.VERBOSE,
+    restricted_to_minimum_level: LogLevel | LogLevelText = LogLevel.VERBOSE,
     output_template: str = CONSOLE_TEMPLATE,
-    standard_error_from_level: LogLevel | str | None = None,
+    standard_error_from_level: LogLevel | LogLevelText | None = None,
     formatter: Formatter | None = None,
     logger_config: LoggerConfiguration = MISSING,
 ) -> LoggerConfiguration | Pending[LoggerConfiguration, LoggerConfiguration]:
@@ -136,10 +138,10 @@ def add_kr_sink_console(
 def add_kr_sink_file(
     path: str | Path,
     *,
-    restricted_to_minimum_level: LogLevel | str = ...,
+    restricted_to_minimum_level: LogLevel | LogLevelText = ...,
     output_template: str = ...,
     formatter: Formatter | None = ...,
-    rolling_interval: RollingInterval | str = ...,
+    rolling_interval: RollingInterval | RollingIntervalText = ...,
     file_size_limit_bytes: int | None = ...,
     roll_on_file_size_limit: bool = ...,
     retained_file_count_limit: int | None = ...,
@@ -151,10 +153,10 @@ def add_kr_sink_file(
 def add_kr_sink_file(
     path: str | Path,
     *,
-    restricted_to_minimum_level: LogLevel | str = ...,
+    restricted_to_minimum_level: LogLevel | LogLevelText = ...,
     output_template: str = ...,
     formatter: Formatter | None = ...,
-    rolling_interval: RollingInterval | str = ...,
+    rolling_interval: RollingInterval | RollingIntervalText = ...,
     file_size_limit_bytes: int | None = ...,
     roll_on_file_size_limit: bool = ...,
     retained_file_count_limit: int | None = ...,
@@ -164,10 +166,10 @@ def add_kr_sink_file(
 def add_kr_sink_file(
     path: str | Path,
     *,
-    restricted_to_minimum_level: LogLevel | str = LogLevel.VERBOSE,
+    restricted_to_minimum_level: LogLevel | LogLevelText = LogLevel.VERBOSE,
     output_template: str = FILE_TEMPLATE,
     formatter: Formatter | None = None,
-    rolling_interval: RollingInterval | str = RollingInterval.INFINITE,
+    rolling_interval: RollingInterval | RollingIntervalText = RollingInterval.INFINITE,
     file_size_limit_bytes: int | None = FILE_SIZE_LIMIT,
     roll_on_file_size_limit: bool = False,
     retained_file_count_limit: int | None = 31,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, overload
 
 from cmdlets._arguments import mandatory_text
 from kestrun_py.errors import ArgumentError
@@ -20,6 +20,20 @@ __all__ = [
 Value = str | int | float | bool | None
 
 
+@overload
+def get_kr_request_query(name: str, *, throw_if_missing: Literal[True]) -> str: ...
+@overload
+def get_kr_request_query(name: str, *, as_string: Literal[True], throw_if_missing: bool = ...) -> str: ...
+@overload
+def get_kr_request_query(name: str, *, as_int: Literal[True], throw_if_missing: bool = ...) -> int: ...
+@overload
+def get_kr_request_query(name: str, *, as_bool: Literal[True], throw_if_missing: bool = ...) -> bool: ...
+@overload
+def get_kr_request_query(name: str, *, as_boolean: Literal[True], throw_if_missing: bool = ...) -> bool: ...
+@overload
+def get_kr_request_query(name: str, *, as_double: Literal[True], throw_if_missing: bool = ...) -> float: ...
+@overload
+def get_kr_request_query(name: str, *, throw_if_missing: bool = ...) -> str | None: ...
 def get_kr_request_query(
     name: str,
     *,
@@ -29,7 +43,7 @@ def get_kr_request_query(
     as_double: bool = False,
     as_string: bool = False,
     throw_if_missing: bool = False,
-) -> Any:
+) -> Value:
     """Returns a query parameter, or None; repeated values are joined with a comma (Get-KrRequestQuery).
 
     Args:
@@ -49,6 +63,20 @@ def get_kr_request_query(
     )
 
 
+@overload
+def get_kr_request_header(name: str, *, throw_if_missing: Literal[True]) -> str: ...
+@overload
+def get_kr_request_header(name: str, *, as_string: Literal[True], throw_if_missing: bool = ...) -> str: ...
+@overload
+def get_kr_request_header(name: str, *, as_int: Literal[True], throw_if_missing: bool = ...) -> int: ...
+@overload
+def get_kr_request_header(name: str, *, as_bool: Literal[True], throw_if_missing: bool = ...) -> bool: ...
+@overload
+def get_kr_request_header(name: str, *, as_boolean: Literal[True], throw_if_missing: bool = ...) -> bool: ...
+@overload
+def get_kr_request_header(name: str, *, as_double: Literal[True], throw_if_missing: bool = ...) -> float: ...
+@overload
+def get_kr_request_header(name: str, *, throw_if_missing: bool = ...) -> str | None: ...
 def get_kr_request_header(
     name: str,
     *,
@@ -58,13 +86,27 @@ def get_kr_request_header(
     as_double: bool = False,
     as_string: bool = False,
     throw_if_missing: bool = False,
-) -> Any:
+) -> Value:
     """Returns a header, in any case of its name, or None (Get-KrRequestHeader). See `get_kr_request_query`."""
     headers = current_context("get_kr_request_header").request.headers.getall(mandatory_text(name, "name"), None)
     value = None if headers is None else ",".join(headers)
     return _converted(value, f"header: {name}", as_int, as_bool or as_boolean, as_double, as_string, throw_if_missing)
 
 
+@overload
+def get_kr_request_cookie(name: str, *, throw_if_missing: Literal[True]) -> str: ...
+@overload
+def get_kr_request_cookie(name: str, *, as_string: Literal[True], throw_if_missing: bool = ...) -> str: ...
+@overload
+def get_kr_request_cookie(name: str, *, as_int: Literal[True], throw_if_missing: bool = ...) -> int: ...
+@overload
+def get_kr_request_cookie(name: str, *, as_bool: Literal[True], throw_if_missing: bool = ...) -> bool: ...
+@overload
+def get_kr_request_cookie(name: str, *, as_boolean: Literal[True], throw_if_missing: bool = ...) -> bool: ...
+@overload
+def get_kr_request_cookie(name: str, *, as_double: Literal[True], throw_if_missing: bool = ...) -> float: ...
+@overload
+def get_kr_request_cookie(name: str, *, throw_if_missing: bool = ...) -> str | None: ...
 def get_kr_request_cookie(
     name: str,
     *,
@@ -74,12 +116,26 @@ def get_kr_request_cookie(
     as_double: bool = False,
     as_string: bool = False,
     throw_if_missing: bool = False,
-) -> Any:
+) -> Value:
     """Returns a cookie's value, unescaped, or None (Get-KrRequestCookie). See `get_kr_request_query`."""
     value = current_context("get_kr_request_cookie").request.cookie(mandatory_text(name, "name"))
     return _converted(value, f"cookie: {name}", as_int, as_bool or as_boolean, as_double, as_string, throw_if_missing)
 
 
+@overload
+def get_kr_request_route_param(name: str, *, throw_if_missing: Literal[True]) -> str: ...
+@overload
+def get_kr_request_route_param(name: str, *, as_string: Literal[True], throw_if_missing: bool = ...) -> str: ...
+@overload
+def get_kr_request_route_param(name: str, *, as_int: Literal[True], throw_if_missing: bool = ...) -> int: ...
+@overload
+def get_kr_request_route_param(name: str, *, as_bool: Literal[True], throw_if_missing: bool = ...) -> bool: ...
+@overload
+def get_kr_request_route_param(name: str, *, as_boolean: Literal[True], throw_if_missing: bool = ...) -> bool: ...
+@overload
+def get_kr_request_route_param(name: str, *, as_double: Literal[True], throw_if_missing: bool = ...) -> float: ...
+@overload
+def get_kr_request_route_param(name: str, *, throw_if_missing: bool = ...) -> str | None: ...
 def get_kr_request_route_param(
     name: str,
     *,
@@ -89,7 +145,7 @@ def get_kr_request_route_param(
     as_double: bool = False,
     as_string: bool = False,
     throw_if_missing: bool = False,
-) -> Any:
+) -> Value:
     """Returns a parameter of the route's pattern, or None (Get-KrRequestRouteParam). See `get_kr_request_query`."""
     value = current_context("get_kr_request_route_param").request.route_params.get(mandatory_text(name, "name"))
     return _converted(

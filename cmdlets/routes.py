@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 from cmdlets._arguments import MISSING, alias
 from kestrun_py.errors import ArgumentError
 from kestrun_py.host import KestrunHost
 from kestrun_py.hosting.registry import resolve_host
-from kestrun_py.routing.table import DuplicateAction, HttpVerb
+from kestrun_py.routing.table import DuplicateAction, DuplicateActionText, HttpVerb
 from kestrun_py.sessions import SessionAccess
+from kestrun_py.sessions.options import SessionAccessText
 
 __all__ = ["add_kr_map_route"]
 
@@ -26,13 +27,13 @@ class _Route(TypedDict, total=False):
     verbs: Verbs
     arguments: Mapping[str, Any] | None
     endpoints: str | Iterable[str]
-    session_access: SessionAccess | str
+    session_access: SessionAccess | SessionAccessText
     allow_duplicate: bool
-    duplicate_action: DuplicateAction | str
+    duplicate_action: DuplicateAction | DuplicateActionText
     server: KestrunHost | None
     path: str
     method: Verbs
-    language: str
+    language: Literal["Python"]
 
 
 @overload
@@ -56,12 +57,12 @@ def add_kr_map_route(
     script_block: Callable[..., Any] | None = None,
     code: str | None = None,
     code_file_path: str | os.PathLike[str] | None = None,
-    language: str = "Python",
+    language: Literal["Python"] = "Python",
     arguments: Mapping[str, Any] | None = None,
     endpoints: str | Iterable[str] = (),
-    session_access: SessionAccess | str = "read_write",
+    session_access: SessionAccess | SessionAccessText = "read_write",
     allow_duplicate: bool = False,
-    duplicate_action: DuplicateAction | str = "Throw",
+    duplicate_action: DuplicateAction | DuplicateActionText = "Throw",
     server: KestrunHost | None = None,
     path: str = MISSING,
     method: Verbs = MISSING,

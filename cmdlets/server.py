@@ -10,11 +10,11 @@ from typing import Literal, overload
 from cmdlets._arguments import MISSING, alias, mandatory_text
 from cmdlets._pipe import Pending
 from kestrun_py.errors import ArgumentError, InvalidOperationError
-from kestrun_py.host import KestrunHost
+from kestrun_py.host import EnvironmentText, KestrunHost
 from kestrun_py.hosting.registry import add_host, find_host, remove_host, resolve_host
 from kestrun_py.http.context import KestrunContext, active_context, current_context
 from kestrun_py.logging import Logger, close_all_loggers, get_logger
-from kestrun_py.server.endpoints import HttpProtocols, IPAddress
+from kestrun_py.server.endpoints import AddressFamily, HttpProtocols, HttpProtocolsText, IPAddress
 
 __all__ = [
     "add_kr_endpoint",
@@ -37,7 +37,7 @@ def new_kr_server(
     logger: Logger | None = ...,
     logger_name: str | None = ...,
     default: bool = ...,
-    environment: str = ...,
+    environment: EnvironmentText = ...,
     force: bool = ...,
 ) -> KestrunHost: ...
 @overload
@@ -46,7 +46,7 @@ def new_kr_server(
     logger: Logger | None = ...,
     logger_name: str | None = ...,
     default: bool = ...,
-    environment: str = ...,
+    environment: EnvironmentText = ...,
     force: bool = ...,
 ) -> Pending[str, KestrunHost]: ...
 def new_kr_server(
@@ -55,7 +55,7 @@ def new_kr_server(
     logger: Logger | None = None,
     logger_name: str | None = None,
     default: bool = False,
-    environment: str = "Auto",
+    environment: EnvironmentText = "Auto",
     force: bool = False,
 ) -> KestrunHost | Pending[str, KestrunHost]:
     """Makes a host and registers it; the first one is the default (New-KrServer).
@@ -166,12 +166,12 @@ def add_kr_endpoint(
     ip_address: str | IPAddress | None = None,
     host_name: str | None = None,
     uri: str | None = None,
-    address_family: str | int | Iterable[str | int] | None = None,
+    address_family: AddressFamily | Iterable[AddressFamily] | None = None,
     cert_path: str | Path | None = None,
     cert_password: str | bytes | None = None,
     self_signed_cert: bool = False,
     x509_certificate: object = None,
-    protocols: HttpProtocols | str | None = None,
+    protocols: HttpProtocols | HttpProtocolsText | None = None,
     server: KestrunHost | None = None,
     self_signed_certificate: bool = MISSING,
     self_signed: bool = MISSING,

@@ -18,6 +18,7 @@ from kestrun_py.hosting.registry import resolve_host
 from kestrun_py.http.context import current_context
 from kestrun_py.http.cookies import CookieBuilder
 from kestrun_py.sessions import CacheFailurePolicy, SessionLock, SessionOptions
+from kestrun_py.sessions.options import CacheFailurePolicyText, SessionLockText
 
 __all__ = [
     "abandon_kr_session",
@@ -44,8 +45,8 @@ def add_kr_session(
     idle_timeout: Duration | None = None,
     io_timeout: Duration | None = None,
     absolute_timeout: Duration | None = None,
-    lock: SessionLock | str | None = None,
-    on_cache_failure: CacheFailurePolicy | str | None = None,
+    lock: SessionLock | SessionLockText | None = None,
+    on_cache_failure: CacheFailurePolicy | CacheFailurePolicyText | None = None,
     max_size: int | None = None,
     options: SessionOptions | None = None,
     no_distributed_memory_cache: bool = False,

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Self
+from typing import Literal, Self, TypeAlias
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -34,7 +34,9 @@ from kestrun_py.server.worker import current_worker
 from kestrun_py.sessions import SessionOptions
 from kestrun_py.sessions.options import session_cookie
 
-__all__ = ["KestrunHost", "before_serving"]
+__all__ = ["EnvironmentText", "KestrunHost", "before_serving"]
+
+EnvironmentText: TypeAlias = Literal["Auto", "Development", "Staging", "Production"]
 
 
 class KestrunHost(EndpointVerbs, RouteVerbs, ServiceVerbs):
@@ -53,7 +55,7 @@ class KestrunHost(EndpointVerbs, RouteVerbs, ServiceVerbs):
         services: The services, by type.
     """
 
-    def __init__(self, name: str, *, logger: Logger | None = None, environment: str = "Auto") -> None:
+    def __init__(self, name: str, *, logger: Logger | None = None, environment: EnvironmentText = "Auto") -> None:
         if not name or not name.strip():
             raise ArgumentError("Instance name is required.")
         self.name = name

@@ -16,11 +16,17 @@ from datetime import datetime, timedelta
 import os
 
 from cmdlets import *
-from kestrun_py import KestrunContext, KestrunHost
+from kestrun_py import DistributedCache, KestrunContext, KestrunHost, MemoryCache
+
+
+class Mine(MemoryCache): ...
+
 
 new_kr_logger() | set_kr_logger_level("Debug") | add_kr_sink_console() | register_kr_logger("console")
 
 host: KestrunHost = new_kr_server("One")
+host.services.add(DistributedCache, Mine())
+cache: DistributedCache | None = host.services.get(DistributedCache)
 piped: KestrunHost = "Two" | new_kr_server()
 found: KestrunHost = get_kr_server()
 since: datetime | None = get_kr_server(host, start_time=True)
@@ -38,6 +44,11 @@ def visits() -> None:
 
 @add_kr_map_route("/hello", session_access="read_only")
 async def hello(context: KestrunContext) -> None:
+    number: int = get_kr_request_route_param("id", as_int=True)
+    price: float = get_kr_request_query("price", as_double=True)
+    flag: bool = get_kr_request_cookie("flag", as_bool=True)
+    there: str = get_kr_request_header("Host", throw_if_missing=True)
+    maybe: str | None = get_kr_request_header("Host")
     "Hello" | write_kr_text_response()
 
 
@@ -59,6 +70,10 @@ BAD = {
     "write_kr_json_response({}, status='200')": 'No overload variant of "write_kr_json_response"',
     "5 | new_kr_server()": "Unsupported operand types",
     "number: int = get_kr_server(uptime=True)": "Incompatible types in assignment",
+    "new_kr_cookie_builder(same_site='Laks')": 'Argument "same_site" to "new_kr_cookie_builder"',
+    "add_kr_session(lock='sometimes')": 'Argument "lock" to "add_kr_session"',
+    "write_kr_log('Informational', 'text')": 'Argument 1 to "write_kr_log"',
+    "text: str = get_kr_request_query('a')": "Incompatible types in assignment",
     "new_kr_sever('x')": '"new_kr_sever" is not defined',
 }
 

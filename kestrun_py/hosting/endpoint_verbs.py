@@ -9,7 +9,15 @@ from typing import Self
 
 from kestrun_py.errors import InvalidOperationError
 from kestrun_py.logging import Logger
-from kestrun_py.server.endpoints import Endpoint, HttpProtocols, IPAddress, resolve_endpoints, unix_endpoint
+from kestrun_py.server.endpoints import (
+    AddressFamily,
+    Endpoint,
+    HttpProtocols,
+    HttpProtocolsText,
+    IPAddress,
+    resolve_endpoints,
+    unix_endpoint,
+)
 
 __all__ = ["EndpointVerbs"]
 
@@ -35,12 +43,12 @@ class EndpointVerbs(ABC):
         ip_address: str | IPAddress | None = None,
         host_name: str | None = None,
         uri: str | None = None,
-        address_family: str | int | Iterable[str | int] | None = None,
+        address_family: AddressFamily | Iterable[AddressFamily] | None = None,
         cert_path: str | Path | None = None,
         cert_password: str | bytes | None = None,
         self_signed_cert: bool = False,
         x509_certificate: object = None,
-        protocols: HttpProtocols | str | None = None,
+        protocols: HttpProtocols | HttpProtocolsText | None = None,
     ) -> Self:
         """Adds one or more listeners, by the rules of Kestrun's ``Add-KrEndpoint``.
 

@@ -11,12 +11,13 @@ from kestrun_py.conversion.enums import enum_text, to_enum
 from kestrun_py.errors import ArgumentError, InvalidOperationError
 from kestrun_py.hosting.pipeline import RouteHandler
 from kestrun_py.logging import Logger, LogLevel
-from kestrun_py.routing.table import DuplicateAction, HttpVerb, RouteTable, to_verbs
+from kestrun_py.routing.table import DuplicateAction, DuplicateActionText, HttpVerb, RouteTable, to_verbs
 from kestrun_py.routing.templates import PathTemplate
 from kestrun_py.scripting.runspaces import RunspacePool
 from kestrun_py.scripting.scripts import Script
 from kestrun_py.server.endpoints import Endpoint
 from kestrun_py.sessions import SessionAccess
+from kestrun_py.sessions.options import SessionAccessText
 
 __all__ = ["RouteVerbs"]
 
@@ -46,9 +47,9 @@ class RouteVerbs(ABC):
         code_file_path: str | os.PathLike[str] | None = None,
         arguments: Mapping[str, Any] | None = None,
         endpoints: str | Iterable[str] = (),
-        session_access: SessionAccess | str = SessionAccess.READ_WRITE,
+        session_access: SessionAccess | SessionAccessText = SessionAccess.READ_WRITE,
         allow_duplicate: bool = False,
-        duplicate_action: DuplicateAction | str = DuplicateAction.THROW,
+        duplicate_action: DuplicateAction | DuplicateActionText = DuplicateAction.THROW,
     ) -> Self:
         """Maps a route to a script, as Kestrun's ``Add-KrMapRoute``. Routes may be added at any time.
 
@@ -61,8 +62,8 @@ class RouteVerbs(ABC):
             arguments: Values for further parameters of the function, or for names in the text.
             endpoints: Listeners (``host:port``) that the route is for; all if empty.
             session_access: ``"read_only"`` reads the session without its lock, and refuses writes.
-            allow_duplicate: Short for ``duplicate_action="allow"``.
-            duplicate_action: What to do if the route exists: ``throw``, ``skip``, ``warn`` (and skip) or ``allow``.
+            allow_duplicate: Short for ``duplicate_action="Allow"``.
+            duplicate_action: If the route exists: ``"Throw"``, ``"Skip"``, ``"Warn"`` (and skip) or ``"Allow"``.
 
         Raises:
             ArgumentError: A malformed pattern, script or argument.

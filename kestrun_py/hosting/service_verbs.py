@@ -19,10 +19,17 @@ from kestrun_py.errors import ArgumentError, InvalidOperationError
 from kestrun_py.hosting.application import add_session_services
 from kestrun_py.hosting.pipeline import session_middleware
 from kestrun_py.hosting.services import ServiceRegistry
-from kestrun_py.http.cookies import CookieBuilder, CookieSecurePolicy, SameSiteMode
+from kestrun_py.http.cookies import (
+    CookieBuilder,
+    CookieSecurePolicy,
+    CookieSecurePolicyText,
+    SameSiteMode,
+    SameSiteText,
+)
 from kestrun_py.logging import Logger
 from kestrun_py.server.endpoints import Endpoint
 from kestrun_py.sessions import CacheFailurePolicy, SessionLock, SessionOptions, SessionStore
+from kestrun_py.sessions.options import CacheFailurePolicyText, SessionLockText
 
 __all__ = ["ServiceVerbs"]
 
@@ -189,8 +196,8 @@ class ServiceVerbs(ABC):
         idle_timeout: Duration | None = None,
         io_timeout: Duration | None = None,
         absolute_timeout: Duration | None = None,
-        lock: SessionLock | str | None = None,
-        on_cache_failure: CacheFailurePolicy | str | None = None,
+        lock: SessionLock | SessionLockText | None = None,
+        on_cache_failure: CacheFailurePolicy | CacheFailurePolicyText | None = None,
         max_size: int | None = None,
         no_distributed_memory_cache: bool = False,
     ) -> Self:
@@ -244,8 +251,8 @@ class ServiceVerbs(ABC):
         is_essential: bool = False,
         max_age: Duration | None = None,
         expiration: Duration | None = None,
-        secure_policy: CookieSecurePolicy | str = CookieSecurePolicy.SAME_AS_REQUEST,
-        same_site: SameSiteMode | str = SameSiteMode.UNSPECIFIED,
+        secure_policy: CookieSecurePolicy | CookieSecurePolicyText = CookieSecurePolicy.SAME_AS_REQUEST,
+        same_site: SameSiteMode | SameSiteText = SameSiteMode.UNSPECIFIED,
         extensions: Sequence[str] = (),
     ) -> CookieBuilder:
         """Describes a cookie, as Kestrun's ``New-KrCookieBuilder``; see `CookieBuilder` for the attributes."""

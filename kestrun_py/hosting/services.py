@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from kestrun_py.errors import InvalidOperationError
 from kestrun_py.logging import Logger, default_logger
@@ -11,6 +10,15 @@ from kestrun_py.logging import Logger, default_logger
 __all__ = ["ServiceRegistry"]
 
 _T = TypeVar("_T")
+_T_co = TypeVar("_T_co", covariant=True)
+
+
+class _TypeOf(Protocol[_T_co]):
+    """A type, as what makes its instances: type checkers let no abstract type pass as ``type[...]``."""
+
+    __name__: str
+
+    def __call__(self, *args: Any, **kwargs: Any) -> _T_co: ...
 
 
 class ServiceRegistry:
@@ -25,10 +33,9 @@ class ServiceRegistry:
 
     def __init__(self, logger: Logger = default_logger) -> None:
         self._logger = logger
-        # A type is typed as what makes it, for `type[...]` would not let a type checker pass an abstract one.
-        self._instances: dict[Callable[..., Any], Any] = {}
+        self._instances: dict[object, Any] = {}
 
-    def add(self, service: Callable[..., _T], instance: _T) -> None:
+    def add(self, service: _TypeOf[_T], instance: _T) -> None:
         """Registers the instance of a service.
 
         Args:
@@ -43,7 +50,7 @@ class ServiceRegistry:
         self._instances[service] = instance
         self._logger.debug("Service {Service} registered: {Type}", service.__name__, type(instance).__name__)
 
-    def replace(self, service: Callable[..., _T], instance: _T) -> None:
+    def replace(self, service: _TypeOf[_T], instance: _T) -> None:
         """Registers another instance of a service in the place of the one that is registered.
 
         Raises:
@@ -53,11 +60,11 @@ class ServiceRegistry:
         del self._instances[service]
         self.add(service, instance)
 
-    def get(self, service: Callable[..., _T]) -> _T | None:
+    def get(self, service: _TypeOf[_T]) -> _T | None:
         """Returns the instance registered for a service, or None."""
         return cast("_T | None", self._instances.get(service))
 
-    def require(self, service: Callable[..., _T]) -> _T:
+    def require(self, service: _TypeOf[_T]) -> _T:
         """Returns the instance registered for a service.
 
         Raises:

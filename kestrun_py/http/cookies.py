@@ -9,14 +9,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from enum import Enum
-from typing import Any
+from typing import Any, Literal, TypeAlias
 from urllib.parse import quote, unquote
 
 from kestrun_py.conversion.enums import to_enum
 from kestrun_py.conversion.timespan import Duration, to_seconds
 from kestrun_py.errors import ArgumentError
 
-__all__ = ["CookieBuilder", "CookieSecurePolicy", "SameSiteMode", "read_cookie"]
+__all__ = [
+    "CookieBuilder",
+    "CookieSecurePolicy",
+    "CookieSecurePolicyText",
+    "SameSiteMode",
+    "SameSiteText",
+    "read_cookie",
+]
 
 _TOKEN = string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~"
 _OCTETS = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '",;\\')
@@ -32,12 +39,18 @@ class SameSiteMode(Enum):
     STRICT = 2
 
 
+SameSiteText: TypeAlias = Literal["Unspecified", "None", "Lax", "Strict"]
+
+
 class CookieSecurePolicy(Enum):
     """When the cookie is kept to https."""
 
     SAME_AS_REQUEST = 0
     ALWAYS = 1
     NONE = 2
+
+
+CookieSecurePolicyText: TypeAlias = Literal["SameAsRequest", "Always", "None"]
 
 
 def _name(value: str | None) -> str | None:
@@ -118,8 +131,8 @@ class CookieBuilder:
     is_essential: bool = False
     max_age: Duration | None = None
     expiration: Duration | None = None
-    secure_policy: CookieSecurePolicy | str = CookieSecurePolicy.SAME_AS_REQUEST
-    same_site: SameSiteMode | str = SameSiteMode.UNSPECIFIED
+    secure_policy: CookieSecurePolicy | CookieSecurePolicyText = CookieSecurePolicy.SAME_AS_REQUEST
+    same_site: SameSiteMode | SameSiteText = SameSiteMode.UNSPECIFIED
     extensions: Sequence[str] = ()
 
     def __setattr__(self, name: str, value: object) -> None:

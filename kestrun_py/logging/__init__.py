@@ -6,8 +6,8 @@ logger of the user's own (`Logger`).
 
 from kestrun_py.logging.configuration import LoggerConfiguration
 from kestrun_py.logging.events import Formatter, LogEvent, output_formatter
-from kestrun_py.logging.files import FILE_SIZE_LIMIT, FILE_TEMPLATE, FileSink, RollingInterval
-from kestrun_py.logging.levels import LogLevel
+from kestrun_py.logging.files import FILE_SIZE_LIMIT, FILE_TEMPLATE, FileSink, RollingInterval, RollingIntervalText
+from kestrun_py.logging.levels import LogLevel, LogLevelText
 from kestrun_py.logging.logger import Logger
 from kestrun_py.logging.registry import (
     close_all_loggers,
@@ -30,9 +30,11 @@ __all__ = [
     "Formatter",
     "LogEvent",
     "LogLevel",
+    "LogLevelText",
     "Logger",
     "LoggerConfiguration",
     "RollingInterval",
+    "RollingIntervalText",
     "Sink",
     "close_all_loggers",
     "close_logger",

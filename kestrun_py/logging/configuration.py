@@ -9,8 +9,8 @@ from structlog.typing import Processor
 from kestrun_py.conversion.enums import to_enum
 from kestrun_py.errors import InvalidOperationError
 from kestrun_py.logging.events import Formatter, output_formatter
-from kestrun_py.logging.files import FILE_SIZE_LIMIT, FILE_TEMPLATE, FileSink, RollingInterval
-from kestrun_py.logging.levels import LogLevel
+from kestrun_py.logging.files import FILE_SIZE_LIMIT, FILE_TEMPLATE, FileSink, RollingInterval, RollingIntervalText
+from kestrun_py.logging.levels import LogLevel, LogLevelText
 from kestrun_py.logging.logger import Logger, sink_logger
 from kestrun_py.logging.registry import check_logger_name, register_logger
 from kestrun_py.logging.sinks import CONSOLE_TEMPLATE, ConsoleSink, Sink
@@ -31,7 +31,7 @@ class LoggerConfiguration:
         self._processors: list[Processor] = []
         self._created = False
 
-    def set_level(self, level: LogLevel | str) -> LoggerConfiguration:
+    def set_level(self, level: LogLevel | LogLevelText) -> LoggerConfiguration:
         """Sets the level below which events are left out; Information if never set."""
         self._level = to_enum(LogLevel, level, "level")
         return self
@@ -49,9 +49,9 @@ class LoggerConfiguration:
     def add_console_sink(
         self,
         *,
-        restricted_to_minimum_level: LogLevel | str = LogLevel.VERBOSE,
+        restricted_to_minimum_level: LogLevel | LogLevelText = LogLevel.VERBOSE,
         output_template: str = CONSOLE_TEMPLATE,
-        standard_error_from_level: LogLevel | str | None = None,
+        standard_error_from_level: LogLevel | LogLevelText | None = None,
         formatter: Formatter | None = None,
     ) -> LoggerConfiguration:
         """Adds the console.
@@ -75,10 +75,10 @@ class LoggerConfiguration:
         self,
         path: str | Path,
         *,
-        restricted_to_minimum_level: LogLevel | str = LogLevel.VERBOSE,
+        restricted_to_minimum_level: LogLevel | LogLevelText = LogLevel.VERBOSE,
         output_template: str = FILE_TEMPLATE,
         formatter: Formatter | None = None,
-        rolling_interval: RollingInterval | str = RollingInterval.INFINITE,
+        rolling_interval: RollingInterval | RollingIntervalText = RollingInterval.INFINITE,
         file_size_limit_bytes: int | None = FILE_SIZE_LIMIT,
         roll_on_file_size_limit: bool = False,
         retained_file_count_limit: int | None = 31,

@@ -6,7 +6,7 @@ import re
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal, TypeAlias
 
 from kestrun_py.errors import ArgumentError
 from kestrun_py.logging.events import Formatter, LogEvent, output_formatter
@@ -14,7 +14,7 @@ from kestrun_py.logging.formats import format_date
 from kestrun_py.logging.levels import LogLevel
 from kestrun_py.logging.sinks import Sink
 
-__all__ = ["FILE_SIZE_LIMIT", "FILE_TEMPLATE", "FileSink", "RollingInterval"]
+__all__ = ["FILE_SIZE_LIMIT", "FILE_TEMPLATE", "FileSink", "RollingInterval", "RollingIntervalText"]
 
 FILE_TEMPLATE = "{Timestamp:yyyy-MM-dd HH:mm:ss.fff zzz} [{Level:u3}] {Message:lj}{NewLine}{Exception}"
 FILE_SIZE_LIMIT = 1024**3
@@ -29,6 +29,9 @@ class RollingInterval(Enum):
     DAY = "yyyyMMdd"
     HOUR = "yyyyMMddHH"
     MINUTE = "yyyyMMddHHmm"
+
+
+RollingIntervalText: TypeAlias = Literal["Infinite", "Year", "Month", "Day", "Hour", "Minute"]
 
 
 class FileSink(Sink):

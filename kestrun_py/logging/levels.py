@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Literal, TypeAlias
 
 from kestrun_py.conversion.enums import enum_text
 
-__all__ = ["LogLevel", "format_level"]
+__all__ = ["LogLevel", "LogLevelText", "format_level"]
 
 
 class LogLevel(IntEnum):
@@ -18,6 +19,9 @@ class LogLevel(IntEnum):
     WARNING = 3
     ERROR = 4
     FATAL = 5
+
+
+LogLevelText: TypeAlias = Literal["Verbose", "Debug", "Information", "Warning", "Error", "Fatal"]
 
 
 _SHORT = {

@@ -6,7 +6,7 @@ import threading
 from bisect import insort
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
@@ -16,7 +16,7 @@ from kestrun_py.conversion.enums import to_enum
 from kestrun_py.errors import ArgumentError
 from kestrun_py.routing.templates import PathTemplate
 
-__all__ = ["DuplicateAction", "HttpVerb", "RouteTable", "to_verbs"]
+__all__ = ["DuplicateAction", "DuplicateActionText", "HttpVerb", "RouteTable", "to_verbs"]
 
 
 class HttpVerb(Enum):
@@ -65,6 +65,9 @@ class DuplicateAction(Enum):
     SKIP = "skip"
     ALLOW = "allow"
     WARN = "warn"
+
+
+DuplicateActionText: TypeAlias = Literal["Throw", "Skip", "Allow", "Warn"]
 
 
 def to_verbs(verbs: HttpVerb | str | Iterable[HttpVerb | str]) -> tuple[HttpVerb, ...]:

@@ -7,11 +7,12 @@ import itertools
 import socket
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from kestrun_py.errors import ArgumentError, ServerStartError
 from kestrun_py.server.worker import shared_between_workers
 
+AddressFamily: TypeAlias = Literal["IPv4", "IPv6", "InterNetwork", "InterNetworkV6"] | int
 IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 ANY = ipaddress.IPv4Address("0.0.0.0")
@@ -26,7 +27,7 @@ def default_address(families: set[int]) -> IPAddress:
     return LOOPBACK_V6 if families == {6} else LOOPBACK
 
 
-def to_families(value: str | int | Iterable[str | int] | None) -> set[int]:
+def to_families(value: AddressFamily | Iterable[AddressFamily] | None) -> set[int]:
     """IP versions; empty: any."""
     if value is None:
         return set()

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from kestrun_py.certificates.loading import (
     Certificate,
@@ -24,6 +25,7 @@ from kestrun_py.server._addresses import (
     ANY_V6,
     LOOPBACK,
     LOOPBACK_V6,
+    AddressFamily,
     IPAddress,
     addresses_of,
     default_address,
@@ -36,7 +38,15 @@ from kestrun_py.server._addresses import (
 )
 from kestrun_py.server.worker import shared_between_workers
 
-__all__ = ["Endpoint", "HttpProtocols", "IPAddress", "resolve_endpoints", "unix_endpoint"]
+__all__ = [
+    "AddressFamily",
+    "Endpoint",
+    "HttpProtocols",
+    "HttpProtocolsText",
+    "IPAddress",
+    "resolve_endpoints",
+    "unix_endpoint",
+]
 
 _DEFAULT_PORT = 5000
 _LONGEST_UNIX_PATH = 107  # bytes: sockaddr_un holds 108, the last one is 0
@@ -51,6 +61,9 @@ class HttpProtocols(Enum):
     HTTP1_AND_HTTP2 = 3
     HTTP3 = 4
     HTTP1_AND_HTTP2_AND_HTTP3 = 7
+
+
+HttpProtocolsText: TypeAlias = Literal["Http1", "Http2", "Http1AndHttp2", "Http3", "Http1AndHttp2AndHttp3"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +101,12 @@ def resolve_endpoints(
     ip_address: str | IPAddress | None = None,
     host_name: str | None = None,
     uri: str | None = None,
-    address_family: str | int | Iterable[str | int] | None = None,
+    address_family: AddressFamily | Iterable[AddressFamily] | None = None,
     cert_path: str | Path | None = None,
     cert_password: str | bytes | None = None,
     self_signed_cert: bool = False,
     x509_certificate: object = None,
-    protocols: HttpProtocols | str | None = None,
+    protocols: HttpProtocols | HttpProtocolsText | None = None,
     environ: Mapping[str, str] | None = None,
     logger: Logger = default_logger,
 ) -> list[Endpoint]:
@@ -239,7 +252,7 @@ def _find_certificate(
     return None if given is None else to_certificate(given)
 
 
-def _check_protocols(value: HttpProtocols | str | None, logger: Logger) -> None:
+def _check_protocols(value: HttpProtocols | HttpProtocolsText | None, logger: Logger) -> None:
     if value is None:
         return
     protocols = to_enum(HttpProtocols, value, "protocols")

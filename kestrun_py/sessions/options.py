@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from kestrun_py.conversion.enums import to_enum
 from kestrun_py.conversion.timespan import Duration, to_seconds
 from kestrun_py.errors import ArgumentError
 from kestrun_py.http.cookies import CookieBuilder, CookieSecurePolicy, SameSiteMode
 
-__all__ = ["CacheFailurePolicy", "SessionAccess", "SessionLock", "SessionOptions", "session_cookie"]
+__all__ = [
+    "CacheFailurePolicy",
+    "CacheFailurePolicyText",
+    "SessionAccess",
+    "SessionAccessText",
+    "SessionLock",
+    "SessionLockText",
+    "SessionOptions",
+    "session_cookie",
+]
 
 _MIN_LEASE: Final = 5.0
 _MAX_LEASE: Final = 30.0
@@ -24,6 +33,9 @@ class SessionLock(Enum):
     NONE = "none"  # as ASP.NET Core: requests overlap and the last commit wins
 
 
+SessionLockText: TypeAlias = Literal["exclusive", "none"]
+
+
 class CacheFailurePolicy(Enum):
     """What a request does whose session cannot be read or written."""
 
@@ -31,11 +43,17 @@ class CacheFailurePolicy(Enum):
     CONTINUE = "continue"  # as ASP.NET Core: reads see nothing, writes are dropped, an error is logged
 
 
+CacheFailurePolicyText: TypeAlias = Literal["fail", "continue"]
+
+
 class SessionAccess(Enum):
     """What a route may do with the session."""
 
     READ_WRITE = "read_write"
     READ_ONLY = "read_only"  # takes no lock; a write is an error
+
+
+SessionAccessText: TypeAlias = Literal["read_write", "read_only"]
 
 
 def session_cookie() -> CookieBuilder:
@@ -102,8 +120,8 @@ class SessionOptions:
         idle_timeout: Duration = 20 * 60,
         io_timeout: Duration = 10,
         absolute_timeout: Duration | None = None,
-        lock: SessionLock | str = SessionLock.EXCLUSIVE,
-        on_cache_failure: CacheFailurePolicy | str = CacheFailurePolicy.FAIL,
+        lock: SessionLock | SessionLockText = SessionLock.EXCLUSIVE,
+        on_cache_failure: CacheFailurePolicy | CacheFailurePolicyText = CacheFailurePolicy.FAIL,
         max_size: int = 1024 * 1024,
     ) -> SessionOptions:
         """Takes the options in any form that a script gives them, and fills in the defaults.
