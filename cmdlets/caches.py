@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kestrun_py.conversion.timespan import Duration
 from kestrun_py.host import KestrunHost
-from kestrun_py.hosting.registry import resolve_host
+from kestrun_py.host_registry import resolve_host
 
 __all__ = ["add_kr_distributed_postgres_cache", "add_kr_distributed_redis_cache", "add_kr_distributed_sqlserver_cache"]
 

@@ -10,10 +10,10 @@ from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, overload
 from cmdlets._arguments import MISSING, alias
 from kestrun_py.errors import ArgumentError
 from kestrun_py.host import KestrunHost
-from kestrun_py.hosting.registry import resolve_host
+from kestrun_py.host_registry import resolve_host
+from kestrun_py.routing.options import SessionAccessText
 from kestrun_py.routing.table import DuplicateAction, DuplicateActionText, HttpVerb
 from kestrun_py.sessions import SessionAccess
-from kestrun_py.sessions.options import SessionAccessText
 
 __all__ = ["add_kr_map_route"]
 

@@ -9,10 +9,12 @@ from typing import Literal, overload
 
 from cmdlets._arguments import MISSING, alias, mandatory_text
 from cmdlets._pipe import Pending
+from kestrun_py.context import KestrunContext, current_context
 from kestrun_py.errors import ArgumentError, InvalidOperationError
-from kestrun_py.host import EnvironmentText, KestrunHost
-from kestrun_py.hosting.registry import add_host, find_host, remove_host, resolve_host
-from kestrun_py.http.context import KestrunContext, active_context, current_context
+from kestrun_py.host import KestrunHost
+from kestrun_py.host_registry import add_host, find_host, remove_host, resolve_host
+from kestrun_py.hosting.base import EnvironmentText
+from kestrun_py.http.context import active_context
 from kestrun_py.logging import Logger, close_all_loggers, get_logger
 from kestrun_py.server.endpoints import AddressFamily, HttpProtocols, HttpProtocolsText, IPAddress
 

@@ -14,10 +14,10 @@ from cmdlets._arguments import mandatory_text
 from kestrun_py.conversion.timespan import Duration
 from kestrun_py.errors import ArgumentError
 from kestrun_py.host import KestrunHost
-from kestrun_py.hosting.registry import resolve_host
-from kestrun_py.http.context import current_context
+from kestrun_py.host_registry import resolve_host
 from kestrun_py.http.cookies import CookieBuilder
 from kestrun_py.sessions import CacheFailurePolicy, SessionLock, SessionOptions
+from kestrun_py.sessions.context import current_session
 from kestrun_py.sessions.options import CacheFailurePolicyText, SessionLockText
 
 __all__ = [
@@ -116,65 +116,65 @@ def add_kr_data_protection(
 
 def get_kr_session_string(key: str) -> str | None:
     """Returns a text of the session, or None (Get-KrSessionString)."""
-    return current_context("get_kr_session_string").session.get_string(mandatory_text(key, "key"))
+    return current_session("get_kr_session_string").get_string(mandatory_text(key, "key"))
 
 
 def set_kr_session_string(key: str, value: str) -> None:
     """Stores a text in the session; not empty, as in Kestrun (Set-KrSessionString)."""
-    session = current_context("set_kr_session_string").session
+    session = current_session("set_kr_session_string")
     session.set_string(mandatory_text(key, "key"), mandatory_text(value, "value"))
 
 
 def get_kr_session_int32(key: str) -> int | None:
     """Returns a 32-bit integer of the session, or None (Get-KrSessionInt32)."""
-    return current_context("get_kr_session_int32").session.get_int32(mandatory_text(key, "key"))
+    return current_session("get_kr_session_int32").get_int32(mandatory_text(key, "key"))
 
 
 def set_kr_session_int32(key: str, value: int) -> None:
     """Stores a 32-bit integer in the session (Set-KrSessionInt32)."""
-    current_context("set_kr_session_int32").session.set_int32(mandatory_text(key, "key"), value)
+    current_session("set_kr_session_int32").set_int32(mandatory_text(key, "key"), value)
 
 
 def get_kr_session_byte(key: str) -> bytes | None:
     """Returns bytes of the session, or None (Get-KrSessionByte)."""
-    return current_context("get_kr_session_byte").session.get(mandatory_text(key, "key"))
+    return current_session("get_kr_session_byte").get(mandatory_text(key, "key"))
 
 
 def set_kr_session_byte(key: str, value: bytes) -> None:
     """Stores bytes in the session (Set-KrSessionByte)."""
-    current_context("set_kr_session_byte").session.set(mandatory_text(key, "key"), value)
+    current_session("set_kr_session_byte").set(mandatory_text(key, "key"), value)
 
 
 def get_kr_session_json(key: str) -> Any:
     """Returns a value that was stored as JSON, or None."""
-    return current_context("get_kr_session_json").session.get_json(mandatory_text(key, "key"))
+    return current_session("get_kr_session_json").get_json(mandatory_text(key, "key"))
 
 
 def set_kr_session_json(key: str, value: Any) -> None:
     """Stores a value in the session as JSON."""
-    current_context("set_kr_session_json").session.set_json(mandatory_text(key, "key"), value)
+    current_session("set_kr_session_json").set_json(mandatory_text(key, "key"), value)
 
 
 def remove_kr_session(key: str) -> None:
     """Removes a value from the session (Remove-KrSession)."""
-    current_context("remove_kr_session").session.remove(mandatory_text(key, "key"))
+    current_session("remove_kr_session").remove(mandatory_text(key, "key"))
 
 
 def clear_kr_session() -> None:
     """Removes all values from the session, and with them the session and its cookie (Clear-KrSession)."""
-    current_context("clear_kr_session").session.clear()
+    current_session("clear_kr_session").clear()
 
 
 def renew_kr_session() -> None:
     """Moves the session to a new key; call it when the user signs in, so that an older cookie is worthless."""
-    current_context("renew_kr_session").session.renew()
+    current_session("renew_kr_session").renew()
 
 
 def abandon_kr_session() -> None:
     """Ends the session: its values are removed and the client's cookie is expired."""
-    current_context("abandon_kr_session").session.abandon()
+    current_session("abandon_kr_session").abandon()
 
 
 def get_kr_session_id() -> str:
     """Returns the session's id: a GUID inside the stored session, not the key in the cookie, and no secret."""
-    return current_context("get_kr_session_id").session.id
+    return current_session("get_kr_session_id").id

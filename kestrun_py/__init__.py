@@ -7,9 +7,9 @@ from kestrun_py._plain_errors import show_errors_plainly
 from kestrun_py._version import __version__
 from kestrun_py.caching import DistributedCache
 from kestrun_py.caching.memory import MemoryCache
+from kestrun_py.context import KestrunContext, current_context
 from kestrun_py.errors import KestrunError
 from kestrun_py.host import KestrunHost
-from kestrun_py.http.context import KestrunContext, current_context
 from kestrun_py.http.cookies import CookieBuilder, CookieSecurePolicy, SameSiteMode
 from kestrun_py.routing.table import HttpVerb
 from kestrun_py.sessions import CacheFailurePolicy, Session, SessionAccess, SessionLock, SessionOptions

@@ -7,6 +7,8 @@ to do about it, and ends a script as one line, without a traceback::
     ├── InvalidOperationError (RuntimeError)    a call that comes too early, too late or twice
     │   └── ContextError                        a helper of a route script, called outside a request
     ├── ArgumentError (ValueError)              an argument of the wrong form
+    │   └── BadRequestError                     a request that is not what it says it is: 400
+    ├── ScriptExitError                         a route script called exit()
     ├── ServerStartError                        a port is taken, a certificate is missing
     ├── SessionError
     │   ├── SessionNotConfiguredError           the host has no `add_session`
@@ -31,6 +33,7 @@ from __future__ import annotations
 
 __all__ = [
     "ArgumentError",
+    "BadRequestError",
     "CacheError",
     "CacheTableMissingError",
     "CacheTimeoutError",
@@ -42,6 +45,7 @@ __all__ = [
     "KeyRingError",
     "LeaseLostError",
     "LockTimeoutError",
+    "ScriptExitError",
     "ServerStartError",
     "SessionClosedError",
     "SessionError",
@@ -56,7 +60,13 @@ __all__ = [
 
 
 class KestrunError(Exception):
-    """The base of every error raised by kestrun_py on purpose."""
+    """The base of every error raised by kestrun_py on purpose.
+
+    Attributes:
+        status: The HTTP status of a request that ends with this error; 500 unless a subclass says otherwise.
+    """
+
+    status = 500
 
 
 class InvalidOperationError(KestrunError, RuntimeError):
@@ -69,6 +79,16 @@ class ContextError(InvalidOperationError):
 
 class ArgumentError(KestrunError, ValueError):
     """An argument of the wrong form (.NET's ArgumentException)."""
+
+
+class BadRequestError(ArgumentError):
+    """A request that is not what it says it is, such as a body that is not JSON; it is answered with 400."""
+
+    status = 400
+
+
+class ScriptExitError(KestrunError):
+    """A route script called ``exit()``, which ends the script and not the server."""
 
 
 class ServerStartError(KestrunError):
@@ -100,7 +120,14 @@ class SessionTooLargeError(SessionError):
 
 
 class SessionUnavailableError(SessionError):
-    """The session cannot be read or written at the moment; the request is answered with 503."""
+    """The session cannot be read or written at the moment; the request is answered with 503.
+
+    Attributes:
+        retry_after: Seconds after which the client may try again, for the Retry-After header.
+    """
+
+    status = 503
+    retry_after = 1
 
 
 class SessionLockTimeoutError(SessionUnavailableError):

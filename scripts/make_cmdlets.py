@@ -51,7 +51,7 @@ _HELPERS: Final = {
     "alias": "cmdlets._arguments",
     "overload": "typing",
     "pipe": "cmdlets._pipe",
-    "resolve_host": "kestrun_py.hosting.registry",
+    "resolve_host": "kestrun_py.host_registry",
 }
 _LINE: Final = re.compile(
     r"^# made from (?P<owner>\w+)\.(?P<method>\w+)(?: as (?P<name>\w+))?(?:, (?P<first>\w+) first)?"

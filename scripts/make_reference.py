@@ -18,13 +18,13 @@ from typing import Any, Final
 import click
 
 import cmdlets
-from kestrun_py import caching, cli, errors, host, logging
+from kestrun_py import caching, cli, context, errors, host, logging
 from kestrun_py import sessions as session_types
 from kestrun_py.caching import memory
-from kestrun_py.hosting.services import ServiceRegistry
-from kestrun_py.http import context, cookies, request, response
+from kestrun_py.http import cookies, request, response
 from kestrun_py.routing import table as routing
 from kestrun_py.server import endpoints
+from kestrun_py.services import ServiceRegistry
 
 FOLDER: Final = Path(__file__).parents[1] / "docs" / "reference"
 
@@ -215,9 +215,9 @@ def _words(text: str) -> str:
 
 
 def _command(name: str, command: click.Command) -> Iterator[str]:
-    context = click.Context(command, info_name=name)
+    click_context = click.Context(command, info_name=name)
     yield f"## {name}"
-    yield f"```\n{name} {' '.join(command.collect_usage_pieces(context))}\n```"
+    yield f"```\n{name} {' '.join(command.collect_usage_pieces(click_context))}\n```"
     yield _paragraphs(inspect.cleandoc(command.help or ""))
     options = [option for option in command.params if isinstance(option, click.Option)]
     yield "\n".join(map(_option, options))

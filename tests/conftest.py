@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from kestrun_py.hosting import registry as host_registry
+from kestrun_py import host_registry
 from kestrun_py.logging import close_all_loggers
 
 pytest_plugins = ["no_skips"]

@@ -15,7 +15,7 @@ from pytest_aiohttp.plugin import AiohttpClient
 import cmdlets
 from cmdlets import add_kr_map_route, add_kr_session, get_kr_server, new_kr_server, set_kr_session_json
 from kestrun_py import KestrunHost
-from kestrun_py.hosting.registry import resolve_host
+from kestrun_py.host_registry import resolve_host
 
 GUIDES = sorted((Path(__file__).parents[1] / "docs" / "guides").glob("*.md"))
 

@@ -13,8 +13,9 @@ from typing import Final, NoReturn
 import click
 
 from kestrun_py._plain_errors import own_frames, plain_error
-from kestrun_py.host import KestrunHost, before_serving
-from kestrun_py.hosting.registry import registered_hosts, resolve_host
+from kestrun_py.host import KestrunHost
+from kestrun_py.host_registry import registered_hosts, resolve_host
+from kestrun_py.hosting.base import HostBase, before_serving
 
 __all__ = ["load_host", "run_script"]
 
@@ -37,7 +38,7 @@ def run_script(script: Path, arguments: Sequence[str], port: int | None = None) 
     """
     if port is not None:
         os.environ["PORT"] = str(port)
-    started: list[KestrunHost] = []
+    started: list[HostBase] = []
     try:
         with before_serving(started.append):
             made = _execute(script, arguments)
@@ -55,23 +56,23 @@ def run_script(script: Path, arguments: Sequence[str], port: int | None = None) 
 class _Reached(BaseException):
     """A script has come to the point where its host would serve."""
 
-    def __init__(self, host: KestrunHost) -> None:
+    def __init__(self, host: HostBase) -> None:
         self.host = host
 
 
-def load_host(script: Path) -> KestrunHost:
+def load_host(script: Path) -> HostBase:
     """Runs a script up to where it would start to serve, and returns the host that it would start.
 
     An error of the script is shown as `run_script` shows it, and ends the program with code 1.
     """
 
-    def stop_here(host: KestrunHost) -> NoReturn:
+    def stop_here(host: HostBase) -> NoReturn:
         raise _Reached(host)
 
     with before_serving(stop_here):
         try:
             _execute(script, ())
-            host = resolve_host()
+            host: HostBase = resolve_host()
         except _Reached as reached:
             host = reached.host
         except Exception as error:

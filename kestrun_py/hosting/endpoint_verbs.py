@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Self
 
 from kestrun_py.errors import InvalidOperationError
-from kestrun_py.logging import Logger
+from kestrun_py.hosting.base import HostBase
 from kestrun_py.server.endpoints import (
     AddressFamily,
     Endpoint,
@@ -22,19 +21,8 @@ from kestrun_py.server.endpoints import (
 __all__ = ["EndpointVerbs"]
 
 
-class EndpointVerbs(ABC):
+class EndpointVerbs(HostBase):
     """The part of `KestrunHost` that adds listeners."""
-
-    logger: Logger
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._endpoints: list[Endpoint] = []
-
-    @property
-    @abstractmethod
-    def is_configured(self) -> bool:
-        """Whether it is too late for another listener."""
 
     def add_endpoint(
         self,
@@ -110,8 +98,3 @@ class EndpointVerbs(ABC):
         for one in found:
             self.logger.debug("Endpoint {Url} added", str(one))
         return self
-
-    @property
-    def endpoints(self) -> list[Endpoint]:
-        """The listeners that were added."""
-        return list(self._endpoints)

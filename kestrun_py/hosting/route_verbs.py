@@ -3,39 +3,24 @@
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
 from kestrun_py.conversion.enums import enum_text, to_enum
 from kestrun_py.errors import ArgumentError, InvalidOperationError
-from kestrun_py.hosting.pipeline import RouteHandler
-from kestrun_py.logging import Logger, LogLevel
-from kestrun_py.routing.table import DuplicateAction, DuplicateActionText, HttpVerb, RouteTable, to_verbs
+from kestrun_py.hosting.base import HostBase
+from kestrun_py.logging import LogLevel
+from kestrun_py.routing.options import RouteEndpoint, RouteOptions, SessionAccess, SessionAccessText
+from kestrun_py.routing.table import DuplicateAction, DuplicateActionText, HttpVerb, to_verbs
 from kestrun_py.routing.templates import PathTemplate
-from kestrun_py.scripting.runspaces import RunspacePool
+from kestrun_py.scripting.handler import RouteHandler
 from kestrun_py.scripting.scripts import Script
-from kestrun_py.server.endpoints import Endpoint
-from kestrun_py.sessions import SessionAccess
-from kestrun_py.sessions.options import SessionAccessText
 
 __all__ = ["RouteVerbs"]
 
 
-class RouteVerbs(ABC):
+class RouteVerbs(HostBase):
     """The part of `KestrunHost` that maps routes to scripts."""
-
-    logger: Logger
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._routes = RouteTable()
-        self._pool = RunspacePool()
-
-    @property
-    @abstractmethod
-    def endpoints(self) -> Sequence[Endpoint]:
-        """The listeners that were added."""
 
     def add_map_route(
         self,
@@ -72,17 +57,17 @@ class RouteVerbs(ABC):
         template = PathTemplate(pattern)
         methods = to_verbs(verbs)
         made = _make_script(script, code, code_file_path, arguments)
-        access = to_enum(SessionAccess, session_access, "session_access")
+        options = RouteOptions(session_access=to_enum(SessionAccess, session_access, "session_access"))
         action = to_enum(DuplicateAction, duplicate_action, "duplicate_action")
         hosts = self._hosts([endpoints] if isinstance(endpoints, str) else endpoints)
-        handler = RouteHandler(pattern, made, access, self._pool, self.logger)
+        handler = RouteHandler(pattern, made, self.runspaces, self.logger)
         names = ", ".join(map(enum_text, methods))
-        with self._routes.adding:
-            exists = any(self._routes.has(template, verb) for verb in methods)
+        with self.routes.adding:
+            exists = any(self.routes.has(template, verb) for verb in methods)
             if exists and not allow_duplicate and action is not DuplicateAction.ALLOW:
                 self._refuse_route(f"Route '{pattern}' with method(s) {names} already exists.", action)
                 return self
-            self._routes.add(template, methods, handler.handle, hosts)
+            self.routes.add(template, methods, handler.handle, RouteEndpoint(pattern, options), hosts)
         for finding in made.findings:
             self.logger.warning("Route {Verbs} {Pattern}: {Finding}", names, pattern, str(finding))
         self.logger.debug("Route {Verbs} {Pattern} mapped", names, pattern)

@@ -1,68 +1,85 @@
-"""What a route script works with: its request, its response, its session, and its host's services."""
+"""One request being handled: what was asked, what will be answered, its route, and the services of its host."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import types
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from aiohttp import web
 
 from kestrun_py.concurrency.bridge import wait
-from kestrun_py.errors import ContextError, SessionNotConfiguredError
-from kestrun_py.hosting.services import ServiceRegistry
+from kestrun_py.errors import ContextError
 from kestrun_py.http.request import KestrunRequest
 from kestrun_py.http.response import KestrunResponse
-from kestrun_py.sessions import Session
+from kestrun_py.routing.options import RouteEndpoint
+from kestrun_py.services import ServiceRegistry
 
-__all__ = ["KestrunContext", "active_context", "current_context", "enter_context"]
+__all__ = ["RequestContext", "StartHook", "active_context", "current_context", "enter_context"]
 
 _T = TypeVar("_T")
 
+#: Called when a response is about to start; what it returns, if anything, is awaited first.
+StartHook: TypeAlias = Callable[["RequestContext", web.StreamResponse], Awaitable[None] | None]
 
-class KestrunContext:
-    """One request being handled (Kestrun's ``$Context``).
+
+class RequestContext:
+    """One request being handled.
+
+    `kestrun_py.KestrunContext`, which scripts see, adds what the features of a host bring (`session`).
 
     Attributes:
-        response: What will be answered.
         services: The host's services; ``context.services.get(DistributedCache)`` is the cache.
-        opened_session: The request's session; None before the session middleware.
+        endpoint: The route that was found, with its options; None if no route answers this request.
+        response: What will be answered.
+        features: What features keep for this request, by type (ASP.NET Core's ``HttpContext.Features``).
         stream: The response that a script has started itself, if any.
         ended: Whether the request has been answered; its context can do nothing more then.
     """
 
-    opened_session: Session | None = None
-    stream: web.StreamResponse | None = None
-    ended = False
+    __slots__ = ("_raw", "_request", "_start_hooks", "ended", "endpoint", "features", "response", "services", "stream")
 
-    def __init__(self, services: ServiceRegistry, request: web.Request) -> None:
+    def __init__(self, services: ServiceRegistry, request: web.Request, endpoint: RouteEndpoint | None) -> None:
         self.services = services
+        self.endpoint = endpoint
         self.response = KestrunResponse(request)
+        self.features: dict[type[Any], Any] = {}
+        self.stream: web.StreamResponse | None = None
+        self.ended = False
         self._raw = request
-
-    @cached_property
-    def request(self) -> KestrunRequest:
-        """What was asked for."""
-        return KestrunRequest(self._raw)
+        self._request: KestrunRequest | None = None
+        self._start_hooks: list[StartHook] = []
 
     @property
-    def session(self) -> Session:
-        """The request's session.
+    def request(self) -> KestrunRequest:
+        """What was asked for."""
+        if self._request is None:
+            self._request = KestrunRequest(self._raw)
+        return self._request
 
-        Raises:
-            SessionNotConfiguredError: The host has no sessions, or the request has not reached their middleware.
+    def follow(self, request: web.Request) -> None:
+        """Takes the request that a middleware has handed on: a replaced one is what everything after it sees."""
+        if request is not self._raw:
+            self._raw = request
+            self._request = None
+            self.response.request = request
+
+    def on_starting(self, hook: StartHook) -> None:
+        """Has `hook` called when the response is about to start, the hook that was added last first.
+
+        It may still change the headers. It mirrors ASP.NET Core's ``HttpResponse.OnStarting``.
         """
-        session = self.opened_session
-        if session is None:
-            raise SessionNotConfiguredError(
-                "Session has not been configured for this host or request: call add_session on the host "
-                "(add_kr_session in a script) before enable_configuration, and before the middleware that uses it."
-            )
-        return session
+        self._start_hooks.append(hook)
+
+    async def begin(self, response: web.StreamResponse) -> None:
+        """Calls the hooks for the response that is about to start."""
+        for hook in reversed(self._start_hooks):
+            waiting = hook(self, response)
+            if waiting is not None:
+                await waiting
 
     def wait(self, awaitable: Awaitable[_T]) -> _T:
         """Waits for something asynchronous in a ``def`` script, where there is no `await`.
@@ -80,10 +97,10 @@ class KestrunContext:
         return wait(awaitable)
 
 
-_current: ContextVar[KestrunContext | None] = ContextVar("kestrun_py_context", default=None)
+_current: ContextVar[RequestContext | None] = ContextVar("kestrun_py_context", default=None)
 
 
-def current_context(caller: str = "current_context") -> KestrunContext:
+def current_context(caller: str = "current_context") -> RequestContext:
     """Returns the context of the request that the calling script handles.
 
     Args:
@@ -103,12 +120,12 @@ def current_context(caller: str = "current_context") -> KestrunContext:
     return context
 
 
-def active_context() -> KestrunContext | None:
+def active_context() -> RequestContext | None:
     """Returns the context of the request being handled here, or None."""
     context = _current.get()
     return None if context is None or context.ended else context
 
 
-def enter_context(context: KestrunContext) -> None:
+def enter_context(context: RequestContext) -> None:
     """Makes `context` the current one, for the rest of the task that handles the request."""
     _current.set(context)

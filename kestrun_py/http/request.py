@@ -14,7 +14,7 @@ from aiohttp import web
 from multidict import CIMultiDictProxy
 
 from kestrun_py.concurrency.bridge import wait
-from kestrun_py.errors import ArgumentError
+from kestrun_py.errors import BadRequestError
 from kestrun_py.http.cookies import read_cookie
 
 __all__ = ["KestrunRequest"]
@@ -97,12 +97,12 @@ class KestrunRequest:
         """The body as JSON, whatever its media type.
 
         Raises:
-            ArgumentError: It is not JSON.
+            BadRequestError: It is not JSON.
         """
         try:
             return orjson.loads(self.read_text())
         except orjson.JSONDecodeError as error:
-            raise ArgumentError(f"The request body is not JSON: {error}.") from None
+            raise BadRequestError(f"The request body is not JSON: {error}.") from None
 
     def read_body(self) -> Any:
         """The body by its media type.
@@ -113,7 +113,7 @@ class KestrunRequest:
         matter.
 
         Raises:
-            ArgumentError: The body is not what its media type says.
+            BadRequestError: The body is not what its media type says.
         """
         match self.content_type:
             case "application/json":
@@ -133,7 +133,7 @@ class KestrunRequest:
         try:
             form = wait(self._in_time(self.raw.post()))
         except (ValueError, LookupError) as error:
-            raise ArgumentError(f"The request body is not a multipart form: {error}.") from None
+            raise BadRequestError(f"The request body is not a multipart form: {error}.") from None
         return dict(form)
 
     async def _in_time(self, reading: Coroutine[Any, Any, _T]) -> _T:
@@ -169,17 +169,17 @@ def _parse_form(text: str) -> dict[str, str]:
     try:
         return _joined(parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS))
     except ValueError:
-        raise ArgumentError(f"The request body is a form of more than {_MAX_FIELDS} fields.") from None
+        raise BadRequestError(f"The request body is a form of more than {_MAX_FIELDS} fields.") from None
 
 
 def _xml_to_dict(text: str) -> dict[str, Any]:
     # Entities are how small documents grow huge; a request body has no honest use for declaring them.
     if any(word in text for word in _DECLARATIONS):
-        raise ArgumentError("The request body declares a document type; XML with one is not accepted.")
+        raise BadRequestError("The request body declares a document type; XML with one is not accepted.")
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
-        raise ArgumentError(f"The request body is not XML: {error}.") from None
+        raise BadRequestError(f"The request body is not XML: {error}.") from None
     return {root.tag: _element_value(root)}
 
 

@@ -43,7 +43,7 @@ class KestrunResponse:
     _headers: CIMultiDict[str] | None = None
 
     def __init__(self, request: web.BaseRequest) -> None:
-        self._request = request
+        self.request = request
 
     @property
     def headers(self) -> CIMultiDict[str]:
@@ -129,10 +129,10 @@ class KestrunResponse:
             "status": status,
             "reason": _reason(status),
             "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
-            "path": self._request.path,
-            "method": self._request.method,
+            "path": self.request.path,
+            "method": self.request.method,
         }
-        wanted = (content_type or self._request.headers.get("Accept") or "text/plain").lower()
+        wanted = (content_type or self.request.headers.get("Accept") or "text/plain").lower()
         if "json" in wanted:
             self.write_json(payload, status=status)
         elif "yaml" in wanted or "yml" in wanted:

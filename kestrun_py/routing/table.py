@@ -14,9 +14,14 @@ from yarl import URL
 
 from kestrun_py.conversion.enums import to_enum
 from kestrun_py.errors import ArgumentError
+from kestrun_py.routing.options import RouteEndpoint
 from kestrun_py.routing.templates import PathTemplate
 
 __all__ = ["DuplicateAction", "DuplicateActionText", "HttpVerb", "RouteTable", "to_verbs"]
+
+
+#: Puts the pipeline around the handler of a route, None for the handler of what no route answers.
+Compose: TypeAlias = Callable[[Handler, RouteEndpoint | None], Handler]
 
 
 class HttpVerb(Enum):
@@ -100,14 +105,22 @@ class _Route(web.ResourceRoute):
 
     match_info: _MatchInfo | None = None
 
-    def __init__(self, verb: str, handler: Handler, table: RouteTable, hosts: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        verb: str,
+        handler: Handler,
+        table: RouteTable,
+        endpoint: RouteEndpoint | None = None,
+        hosts: frozenset[str] = frozenset(),
+    ) -> None:
         super().__init__(verb, handler, table)
         self._plain_handler = handler
         self.composed = handler
+        self.endpoint = endpoint
         self.hosts = hosts
 
-    def bind(self, compose: Callable[[Handler], Handler]) -> None:
-        self.composed = compose(self._plain_handler)
+    def bind(self, compose: Compose) -> None:
+        self.composed = compose(self._plain_handler, self.endpoint)
         self._handler: Handler = self.composed  # type: ignore[assignment]
 
 
@@ -158,11 +171,11 @@ class RouteTable(web.AbstractResource):
         self._templates: dict[str, _Entry] = {}
         self._ordered: list[_Entry] = []
         self._mapped: set[tuple[str, HttpVerb]] = set()
-        self._compose: Callable[[Handler], Handler] | None = None
+        self._compose: Compose | None = None
         self._no_route = _Route("*", self._answer_no_route, self)
         self.adding = threading.Lock()
 
-    def bind(self, compose: Callable[[Handler], Handler]) -> None:
+    def bind(self, compose: Compose) -> None:
         """Puts `compose` (the middleware) around the handlers of all routes, and of those that are added later."""
         with self.adding:
             self._compose = compose
@@ -170,7 +183,12 @@ class RouteTable(web.AbstractResource):
                 route.bind(compose)
 
     def add(
-        self, template: PathTemplate, verbs: Sequence[HttpVerb], handler: Handler, hosts: Iterable[str] = ()
+        self,
+        template: PathTemplate,
+        verbs: Sequence[HttpVerb],
+        handler: Handler,
+        endpoint: RouteEndpoint,
+        hosts: Iterable[str] = (),
     ) -> None:
         """Adds a route; `hosts` are the Host headers it answers to, all of them if empty.
 
@@ -179,7 +197,7 @@ class RouteTable(web.AbstractResource):
         names = frozenset(host.lower() for host in hosts)
         entry = self._entry(template)
         for verb in verbs:
-            route = _Route(verb.value, handler, self, names)
+            route = _Route(verb.value, handler, self, endpoint, names)
             if self._compose is not None:
                 route.bind(self._compose)
             entry.routes.setdefault(verb.value, []).append(route)

@@ -116,11 +116,6 @@ class RunspacePool:
         if self._watch is not None:
             self._watch.cancel()
 
-    @property
-    def is_full(self) -> bool:
-        """Whether a script would have to wait for a place."""
-        return not self._places
-
     async def run(self, script: Callable[[], Any]) -> Any:
         """Runs `script` in a thread, in the caller's context variables, and returns what it returns.
 

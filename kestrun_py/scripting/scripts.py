@@ -10,11 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
-from types import CodeType
 from typing import Any, Final
 
 from kestrun_py.errors import ArgumentError
-from kestrun_py.http.context import KestrunContext
+from kestrun_py.http.context import RequestContext
 from kestrun_py.scripting.findings import Finding, find_mistakes
 
 __all__ = ["Script"]
@@ -28,26 +27,18 @@ class Script:
     Attributes:
         name: What log lines call it.
         is_async: Whether it runs on the event loop; otherwise it runs in a worker thread.
-        mentions_session: Whether its text names sessions: a guess at whether it will use one.
         call: Runs it for a context; of an asynchronous one it returns the coroutine.
         findings: The mistakes that show before it runs.
     """
 
-    __slots__ = ("call", "findings", "is_async", "mentions_session", "name")
+    __slots__ = ("call", "findings", "is_async", "name")
 
     def __init__(
-        self,
-        name: str,
-        call: Callable[[KestrunContext], Any],
-        *,
-        is_async: bool,
-        code: CodeType | None,
-        findings: Sequence[Finding] = (),
+        self, name: str, call: Callable[[RequestContext], Any], *, is_async: bool, findings: Sequence[Finding] = ()
     ) -> None:
         self.name = name
         self.is_async = is_async
         self.findings = findings
-        self.mentions_session = code is not None and _mentions_session(code)
         self.call = call
 
     @classmethod
@@ -93,7 +84,7 @@ class Script:
         plain = inspect.unwrap(_unwrapped(function))
         code = getattr(plain, "__code__", None)
         findings = find_mistakes(code, plain.__globals__) if code is not None else ()
-        return cls(name, call, is_async=_is_async(function), code=code, findings=findings)
+        return cls(name, call, is_async=_is_async(function), findings=findings)
 
     @classmethod
     def from_source(
@@ -118,11 +109,11 @@ class Script:
             linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
         scope = {"__name__": "__route__", "__file__": name, **(arguments or {})}
 
-        def call(context: KestrunContext) -> Any:
+        def call(context: RequestContext) -> Any:
             return eval(code, {**scope, "context": context})
 
         findings = find_mistakes(code, {**scope, "context": None}, text)
-        return cls(name, call, is_async=bool(code.co_flags & inspect.CO_COROUTINE), code=code, findings=findings)
+        return cls(name, call, is_async=bool(code.co_flags & inspect.CO_COROUTINE), findings=findings)
 
     @classmethod
     def from_file(cls, path: str | Path, arguments: Mapping[str, Any] | None = None) -> Script:
@@ -162,9 +153,3 @@ def _unwrapped(function: Any) -> Any:
 def _is_async(function: Any) -> bool:
     plain = _unwrapped(function)
     return inspect.iscoroutinefunction(plain) or inspect.iscoroutinefunction(type(plain).__call__)
-
-
-def _mentions_session(code: CodeType) -> bool:
-    if any("session" in name.casefold() for name in (*code.co_names, *code.co_freevars)):
-        return True
-    return any(isinstance(constant, CodeType) and _mentions_session(constant) for constant in code.co_consts)

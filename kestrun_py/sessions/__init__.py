@@ -1,17 +1,17 @@
-"""Client sessions: a cookie with a protected random key, and values kept by a distributed cache."""
+"""Client sessions: a cookie with a protected random key, and values kept by a distributed cache.
 
-from kestrun_py.sessions.headers import describe_session, unavailable_response
+`kestrun_py.sessions.store` loads and commits them; it is imported when a host has sessions.
+"""
+
+from kestrun_py.routing.options import SessionAccess, SessionAccessText
 from kestrun_py.sessions.options import (
     CacheFailurePolicy,
     CacheFailurePolicyText,
-    SessionAccess,
-    SessionAccessText,
     SessionLock,
     SessionLockText,
     SessionOptions,
 )
 from kestrun_py.sessions.session import Session
-from kestrun_py.sessions.store import SessionStore
 
 __all__ = [
     "CacheFailurePolicy",
@@ -22,7 +22,4 @@ __all__ = [
     "SessionLock",
     "SessionLockText",
     "SessionOptions",
-    "SessionStore",
-    "describe_session",
-    "unavailable_response",
 ]

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 from multidict import CIMultiDict
 
 from kestrun_py.sessions.session import Session
 
-__all__ = ["describe_session", "unavailable_response"]
-
-_RETRY_AFTER: Final = "1"
+__all__ = ["describe_session"]
 
 
 def describe_session(session: Session, headers: CIMultiDict[str]) -> None:
@@ -27,8 +23,3 @@ def describe_session(session: Session, headers: CIMultiDict[str]) -> None:
     vary = ", ".join(headers.getall(hdrs.VARY))
     if vary != "*" and "cookie" not in (name.strip().casefold() for name in vary.split(",")):
         headers[hdrs.VARY] = f"{vary}, Cookie"
-
-
-def unavailable_response() -> web.Response:
-    """The answer to a request whose session cannot be read or stored at the moment."""
-    return web.Response(status=503, headers={hdrs.RETRY_AFTER: _RETRY_AFTER})

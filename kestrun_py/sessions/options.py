@@ -14,8 +14,6 @@ from kestrun_py.http.cookies import CookieBuilder, CookieSecurePolicy, SameSiteM
 __all__ = [
     "CacheFailurePolicy",
     "CacheFailurePolicyText",
-    "SessionAccess",
-    "SessionAccessText",
     "SessionLock",
     "SessionLockText",
     "SessionOptions",
@@ -44,16 +42,6 @@ class CacheFailurePolicy(Enum):
 
 
 CacheFailurePolicyText: TypeAlias = Literal["fail", "continue"]
-
-
-class SessionAccess(Enum):
-    """What a route may do with the session."""
-
-    READ_WRITE = "read_write"
-    READ_ONLY = "read_only"  # takes no lock; a write is an error
-
-
-SessionAccessText: TypeAlias = Literal["read_write", "read_only"]
 
 
 def session_cookie() -> CookieBuilder:

@@ -129,7 +129,6 @@ class Session:
     ended = False
     started = False
     set_cookie: str | None = None
-    _failure: SessionUnavailableError | None = None
     _state: SessionState | None = None
     _loading = False
     _waiting: tuple[asyncio.Future[None], ...] = ()
@@ -157,11 +156,8 @@ class Session:
             self._state = self._source.load_at_once(self._headers)
         return self._state is not None
 
-    async def load(self, *, ahead: bool = False) -> None:
+    async def load(self) -> None:
         """Loads the session, unless that was done: waits for its lock and reads it.
-
-        Args:
-            ahead: It is only likely that the script looks at the session; a failure is raised when it does.
 
         Raises:
             SessionUnavailableError: The cache cannot be read, or the lock was not free, within the I/O timeout.
@@ -181,10 +177,7 @@ class Session:
                     self._source.give_back(state)
                 else:
                     self._state = state
-            except SessionUnavailableError as error:
-                if ahead:
-                    self._failure = error
-                    return
+            except SessionUnavailableError:
                 self.accessed = True  # the answer will depend on it, whether the script has looked at it or not
                 raise
             finally:
@@ -193,6 +186,11 @@ class Session:
                 for loaded in waiting:
                     if not loaded.done():
                         loaded.set_result(None)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the response has started or will start now, so that nothing can be written any more."""
+        return self._closed
 
     def close(self) -> SessionState | None:
         """Ends the session for this request: what is written from now on is an error, not a loss.
@@ -212,8 +210,6 @@ class Session:
     def _load_now(self) -> SessionState:
         if self._closed:
             raise SessionClosedError("The request has ended; its session can no longer be loaded.")
-        if self._failure is not None:
-            raise self._failure
         if not can_wait():
             raise SessionNotLoadedError(
                 "The session was not loaded yet, and this task or thread cannot load it: access the session once in "

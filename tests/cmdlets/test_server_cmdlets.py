@@ -184,7 +184,7 @@ class TestEndpoints:
 class TestOptionsAndConfiguration:
     def test_runspaces(self, host: KestrunHost) -> None:
         assert set_kr_server_options(max_runspaces=3, min_runspaces=2) is host
-        assert (host._pool._max_runspaces, host._pool._min_runspaces) == (3, 2)
+        assert (host.runspaces._max_runspaces, host.runspaces._min_runspaces) == (3, 2)
         with pytest.raises(ArgumentError, match="max_runspaces must be at least 1"):
             set_kr_server_options(max_runspaces=0)
 
@@ -197,7 +197,7 @@ class TestOptionsAndConfiguration:
     async def test_a_second_call_leaves_the_options_of_the_first(self, host: KestrunHost, serve: Serve) -> None:
         set_kr_server_options(deny_server_header=True, max_runspaces=3)
         set_kr_server_options(min_runspaces=2)
-        assert (host._pool._max_runspaces, host._pool._min_runspaces) == (3, 2)
+        assert (host.runspaces._max_runspaces, host.runspaces._min_runspaces) == (3, 2)
         assert "Server" not in (await (await serve()).get("/")).headers
 
     def test_enable_says_so_once_unless_quiet(self, host: KestrunHost, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,9 +9,10 @@ import pytest
 
 from kestrun_py import KestrunHost
 from kestrun_py.conversion.enums import to_enum
-from kestrun_py.host import EnvironmentText
+from kestrun_py.hosting.base import EnvironmentText
 from kestrun_py.http import cookies
 from kestrun_py.logging import files, levels
+from kestrun_py.routing import options as routes
 from kestrun_py.routing import table
 from kestrun_py.server import endpoints
 from kestrun_py.sessions import options
@@ -26,8 +27,8 @@ from kestrun_py.sessions import options
         (files.RollingInterval, files.RollingIntervalText),
         (levels.LogLevel, levels.LogLevelText),
         (options.CacheFailurePolicy, options.CacheFailurePolicyText),
-        (options.SessionAccess, options.SessionAccessText),
         (options.SessionLock, options.SessionLockText),
+        (routes.SessionAccess, routes.SessionAccessText),
         (table.DuplicateAction, table.DuplicateActionText),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

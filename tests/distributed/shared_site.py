@@ -14,7 +14,7 @@ from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, 
 from multidict import CIMultiDictProxy
 
 from kestrun_py import KestrunHost
-from kestrun_py.http.context import KestrunContext
+from kestrun_py.context import KestrunContext
 from kestrun_py.logging import Logger
 from kestrun_py.sessions import Session
 

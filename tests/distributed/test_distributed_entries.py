@@ -14,8 +14,8 @@ from shared_site import Visitor, new_host
 
 from kestrun_py import KestrunHost
 from kestrun_py.caching import DistributedCache
+from kestrun_py.context import KestrunContext
 from kestrun_py.errors import ArgumentError
-from kestrun_py.http.context import KestrunContext
 from kestrun_py.sessions import Session
 
 Work = Callable[[DistributedCache], Any]

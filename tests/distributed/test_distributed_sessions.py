@@ -17,7 +17,7 @@ from redis_server import RedisServer
 from shared_caches import PostgresShared, RedisShared, SharedCache
 from waiting import until
 
-from kestrun_py.http.context import KestrunContext
+from kestrun_py.context import KestrunContext
 
 GUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 

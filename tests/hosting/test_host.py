@@ -16,8 +16,8 @@ from recording_log import Log
 from yarl import URL
 
 from kestrun_py import CookieBuilder, DistributedCache, HttpVerb, KestrunHost, MemoryCache, SessionOptions
+from kestrun_py.context import KestrunContext
 from kestrun_py.errors import ArgumentError, InvalidOperationError, ServerStartError
-from kestrun_py.http.context import KestrunContext
 from kestrun_py.logging import LogLevel
 from kestrun_py.server.endpoints import resolve_endpoints
 
@@ -487,4 +487,4 @@ class TestLog:
         host = KestrunHost("Demo", logger=log.logger).add_map_route("/{name}", "Get", script)
         client = await aiohttp_client(host.create_app())
         assert (await client.get("/{Path}%0D%0Ax?{Query}")).status == 500
-        assert log.errors[0].message == "The script of GET /{name} failed."
+        assert log.errors[0].message == "GET /{name} failed."

@@ -16,8 +16,8 @@ from pytest_aiohttp.plugin import AiohttpClient
 from recording_log import Log
 
 from kestrun_py import KestrunHost
+from kestrun_py.context import KestrunContext
 from kestrun_py.errors import ArgumentError
-from kestrun_py.http.context import KestrunContext
 from kestrun_py.http.request import KestrunRequest
 from kestrun_py.http.response import KestrunResponse
 

@@ -12,8 +12,8 @@ from recording_log import Log
 from yarl import URL
 
 from kestrun_py import HttpVerb, KestrunHost
+from kestrun_py.context import KestrunContext
 from kestrun_py.errors import ArgumentError, InvalidOperationError
-from kestrun_py.http.context import KestrunContext
 from kestrun_py.logging import LogLevel
 from kestrun_py.routing.table import to_verbs
 
@@ -255,7 +255,7 @@ class TestDuplicates:
         for thread in threads:
             thread.join()
         assert sorted(outcomes) == ["added"] + ["refused"] * 7
-        assert len(host._routes) == len(host._routes._ordered) == 9
+        assert len(host.routes) == len(host.routes._ordered) == 9
 
 
 class TestEndpoints:

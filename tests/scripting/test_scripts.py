@@ -15,8 +15,8 @@ from recording_log import Log
 from waiting import until
 
 from kestrun_py import KestrunHost, current_context
+from kestrun_py.context import KestrunContext
 from kestrun_py.errors import ArgumentError
-from kestrun_py.http.context import KestrunContext
 from kestrun_py.scripting.scripts import Script
 
 INTERNALS = ("Traceback", "ZeroDivision", "division", "secret", "site-packages", ".py")
@@ -336,7 +336,7 @@ class TestFailures:
         assert set(payload) == {"error", "status", "reason", "timestamp", "path", "method"}
         assert "X-Partial" not in response.headers
         (error,) = log.errors
-        assert error.message == "The script of GET / failed."
+        assert error.message == "GET / failed."
         assert 'raise ValueError("the secret is 42")' in error.exception
         assert "kestrun_py" not in error.exception
         assert (await client.get("/")).status == 500

@@ -26,8 +26,8 @@ from kestrun_py import KestrunHost
 from kestrun_py.caching import CacheStatus, DistributedCache
 from kestrun_py.caching.memory import MemoryCache
 from kestrun_py.certificates.loading import development_certificate
+from kestrun_py.context import KestrunContext
 from kestrun_py.errors import InvalidOperationError, ServerStartError
-from kestrun_py.http.context import KestrunContext
 from kestrun_py.logging import LogLevel
 from kestrun_py.server import server as server_module
 
@@ -181,7 +181,7 @@ class TestStartAndStop:
         assert host.server is not None
         assert not host.server.is_running
         (error,) = log.errors
-        assert error.message == "The Broken could not be closed."
+        assert error.message == "Caching could not be stopped."
         assert "OSError: connection lost" in error.exception
 
 

@@ -16,9 +16,9 @@ from waiting import until
 
 from kestrun_py import KestrunHost
 from kestrun_py.caching import Expiration
+from kestrun_py.context import KestrunContext
 from kestrun_py.errors import CacheUnavailableError, LockTimeoutError
 from kestrun_py.http import request
-from kestrun_py.http.context import KestrunContext
 from kestrun_py.sessions import Session
 
 
@@ -98,7 +98,7 @@ async def test_who_waited_for_a_session_that_moved_does_not_take_its_place(
 
 def waiting_for(site: Site) -> list[object]:
     """The requests of a site that stand in line for a session."""
-    from kestrun_py.sessions import SessionStore
+    from kestrun_py.sessions.store import SessionStore
 
     queues = site.host.services.require(SessionStore)._queues._waiting.values()
     return [turn for queue in queues for turn in queue or ()]
@@ -198,7 +198,7 @@ async def test_what_a_script_has_cancelled_is_not_its_request(sites: Sites, is_a
     site = await sites.serve({"/fails": awaits if is_async else runs, "/add": as_async_def(add)})
     cookie = await site.login("/add")
     assert (await site.get("/fails", cookie)).status == 500
-    assert any("The script of GET /fails failed" in text for text in site.log.alarms)
+    assert any("GET /fails failed" in text for text in site.log.alarms)
     assert (await site.get("/add", cookie)).text == '{"result":3}'
 
 

@@ -14,10 +14,11 @@ from session_support import Answer, Clock, RecordingCache, Script, Sites, as_asy
 from waiting import until
 
 from kestrun_py.caching import Expiration
+from kestrun_py.context import KestrunContext, current_context
 from kestrun_py.errors import CacheUnavailableError, SessionTooLargeError, SessionUnavailableError
-from kestrun_py.http.context import KestrunContext, current_context
 from kestrun_py.logging import LogLevel
-from kestrun_py.sessions import Session, SessionStore, blob, options
+from kestrun_py.sessions import Session, blob, options
+from kestrun_py.sessions.store import SessionStore
 
 DOWN = CacheUnavailableError("the server is gone")
 
@@ -59,7 +60,7 @@ def assert_unavailable(answer: Answer) -> None:
     assert answer.status == 503
     assert answer.headers["Retry-After"] == "1"
     assert answer.set_cookie == []
-    assert answer.text == ""
+    assert "Error: The service is unavailable" in answer.text
     assert answer.headers["Vary"] == "Cookie"
 
 

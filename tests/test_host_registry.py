@@ -7,7 +7,7 @@ from pytest_aiohttp.plugin import AiohttpClient
 
 from kestrun_py import KestrunHost
 from kestrun_py.errors import InvalidOperationError
-from kestrun_py.hosting.registry import add_host, find_host, remove_host, resolve_host
+from kestrun_py.host_registry import add_host, find_host, remove_host, resolve_host
 
 
 def test_by_name_in_any_case() -> None:

@@ -8,10 +8,10 @@ from pytest_aiohttp.plugin import AiohttpClient
 from recording_log import Log
 
 from kestrun_py import DistributedCache, KestrunHost, MemoryCache
+from kestrun_py.context import KestrunContext
 from kestrun_py.errors import InvalidOperationError
-from kestrun_py.hosting.services import ServiceRegistry
-from kestrun_py.http.context import KestrunContext
 from kestrun_py.logging import LogLevel
+from kestrun_py.services import ServiceRegistry
 
 
 class Mailer:
