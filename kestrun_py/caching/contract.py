@@ -11,24 +11,22 @@ All times that a cache takes or gives are seconds; absolute times are Unix time.
 from __future__ import annotations
 
 import asyncio
-import itertools
-import os
 import random
-import secrets
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from enum import Enum
-from typing import ClassVar, Final, Self
+from datetime import datetime
+from typing import ClassVar, Final
 
 from kestrun_py.caching._arguments import checked_key, checked_text
-from kestrun_py.conversion.timespan import Duration, to_seconds
+from kestrun_py.caching.expiration import Expiration
+from kestrun_py.caching.leases import Busy, Lease, new_token
+from kestrun_py.caching.status import CacheStatus
+from kestrun_py.conversion.timespan import Duration
 from kestrun_py.data_protection import XmlRepository
-from kestrun_py.errors import ArgumentError, CacheTimeoutError, LockTimeoutError
+from kestrun_py.errors import CacheTimeoutError, LockTimeoutError
 
-__all__ = ["Busy", "CacheStatus", "DistributedCache", "Expiration", "Lease", "new_token"]
+__all__ = ["DEFAULT_TIMEOUT", "DistributedCache"]
 
 DEFAULT_TIMEOUT: Final = 10.0
 
@@ -38,114 +36,6 @@ _FIRST_PAUSE: Final = 0.005
 _LAST_PAUSE: Final = 0.1
 
 _REAL_TIME: Final = 0.5  # seconds in which a cache that works has answered
-
-# What keeps the tokens of this process apart from those of others, its forks included.
-_process_token = secrets.token_hex(8)
-_count: Final = itertools.count(1)
-
-
-def new_token() -> str:
-    """Returns what proves a lease; unique among all processes, and nobody's to guess."""
-    return f"{_process_token}-{next(_count)}"
-
-
-def _renew_process_token() -> None:
-    global _process_token
-    _process_token = secrets.token_hex(8)
-
-
-os.register_at_fork(after_in_child=_renew_process_token)
-
-
-@dataclass(frozen=True, slots=True)
-class Expiration:
-    """When an entry expires.
-
-    Attributes:
-        sliding: The entry expires when it was not read for this many seconds.
-        absolute: The entry expires at this Unix time, read or not.
-    """
-
-    sliding: float | None = None
-    absolute: float | None = None
-
-    @classmethod
-    def of(
-        cls,
-        *,
-        sliding_expiration: Duration | None = None,
-        absolute_expiration: datetime | None = None,
-        absolute_expiration_relative_to_now: Duration | None = None,
-    ) -> Self:
-        """Builds an expiration from what ASP.NET's ``DistributedCacheEntryOptions`` takes.
-
-        A relative absolute expiration wins over a fixed one, as it does there.
-
-        Raises:
-            ArgumentError: A window that is not positive, or an absolute time that has passed.
-        """
-        sliding = None
-        if sliding_expiration is not None:
-            sliding = to_seconds(sliding_expiration, "sliding_expiration")
-            if sliding <= 0:
-                raise ArgumentError("The sliding expiration value must be positive.")
-        absolute = None
-        if absolute_expiration_relative_to_now is not None:
-            relative = to_seconds(absolute_expiration_relative_to_now, "absolute_expiration_relative_to_now")
-            if relative <= 0:
-                raise ArgumentError("The relative expiration value must be positive.")
-            absolute = time.time() + relative
-        elif absolute_expiration is not None:
-            if absolute_expiration.tzinfo is None:
-                absolute_expiration = absolute_expiration.replace(tzinfo=UTC)
-            absolute = absolute_expiration.timestamp()
-            if absolute <= time.time():
-                raise ArgumentError("The absolute expiration value must be in the future.")
-        return cls(sliding, absolute)
-
-
-class Lease:
-    """The exclusive right to one entry, and the entry as it was read when the right was given.
-
-    Attributes:
-        key: The entry's key.
-        token: What proves the right to the cache; random.
-        value: The entry's bytes.
-        absolute: The entry's absolute expiration as Unix time, or None.
-    """
-
-    __slots__ = ("absolute", "key", "token", "value")
-
-    def __init__(self, key: str, token: str, value: bytes, absolute: float | None) -> None:
-        self.key = key
-        self.token = token
-        self.value = value
-        self.absolute = absolute
-
-
-class Busy(Enum):
-    """The answer of `DistributedCache._try_lock` when another holder has the entry."""
-
-    BUSY = "busy"
-
-
-@dataclass(frozen=True, slots=True)
-class CacheStatus:
-    """What `DistributedCache.ping` found.
-
-    Attributes:
-        server: The server's product name ("Redis", "PostgreSQL", "memory").
-        version: Its version.
-        round_trip: Seconds from a small command to its answer.
-        details: Further findings to show, by label (for instance {"table": "dbo.Sessions exists"}).
-        problems: What keeps the cache from working though its server answers, and what helps, as sentences.
-    """
-
-    server: str
-    version: str
-    round_trip: float
-    details: dict[str, str] = field(default_factory=dict)
-    problems: tuple[str, ...] = ()
 
 
 class DistributedCache(ABC):

@@ -19,15 +19,10 @@ from typing import ClassVar, Final
 
 from kestrun_py._version import __version__
 from kestrun_py.caching._arguments import checked_key, checked_value
-from kestrun_py.caching.contract import (
-    DEFAULT_TIMEOUT,
-    Busy,
-    CacheStatus,
-    DistributedCache,
-    Expiration,
-    Lease,
-    new_token,
-)
+from kestrun_py.caching.contract import DEFAULT_TIMEOUT, DistributedCache
+from kestrun_py.caching.expiration import Expiration
+from kestrun_py.caching.leases import Busy, Lease, new_token
+from kestrun_py.caching.status import CacheStatus
 from kestrun_py.errors import ArgumentError, CacheError, CacheUnavailableError, LeaseLostError
 from kestrun_py.logging import Logger, default_logger
 

@@ -9,20 +9,16 @@ from contextlib import suppress
 from typing import ClassVar, Final
 
 from kestrun_py.caching._arguments import checked_key, checked_value
-from kestrun_py.caching.contract import (
-    DEFAULT_TIMEOUT,
-    Busy,
-    CacheStatus,
-    DistributedCache,
-    Expiration,
-    Lease,
-)
+from kestrun_py.caching.contract import DEFAULT_TIMEOUT, DistributedCache
+from kestrun_py.caching.expiration import Expiration
+from kestrun_py.caching.leases import Busy, Lease
 from kestrun_py.caching.redis import _scripts as scripts
 from kestrun_py.caching.redis._client import RedisClient
 from kestrun_py.caching.redis._parsing import parse_options
 from kestrun_py.caching.redis._wakeups import Wakeups
 from kestrun_py.caching.redis._wire import ConnectionLostError
 from kestrun_py.caching.redis.keys import RedisXmlRepository
+from kestrun_py.caching.status import CacheStatus
 from kestrun_py.data_protection.repositories import XmlRepository
 from kestrun_py.errors import ArgumentError, CacheError, CacheTimeoutError, CacheUnavailableError, LeaseLostError
 from kestrun_py.logging import Logger, default_logger

@@ -6,19 +6,15 @@ import time
 from typing import ClassVar, Final
 
 from kestrun_py.caching._arguments import checked_key, checked_value
-from kestrun_py.caching.contract import (
-    DEFAULT_TIMEOUT,
-    Busy,
-    CacheStatus,
-    DistributedCache,
-    Expiration,
-    Lease,
-)
+from kestrun_py.caching.contract import DEFAULT_TIMEOUT, DistributedCache
+from kestrun_py.caching.expiration import Expiration
+from kestrun_py.caching.leases import Busy, Lease
 from kestrun_py.caching.sql.database import Database, DuplicateError, SerializationError
 from kestrun_py.caching.sql.dialect import KEYS_TABLE, Failure, SqlDialect, time_text, unix_time, whole_seconds
 from kestrun_py.caching.sql.keys import SqlXmlRepository
 from kestrun_py.caching.sql.link import Link
 from kestrun_py.caching.sql.purge import ExpiredItemsPurge
+from kestrun_py.caching.status import CacheStatus
 from kestrun_py.conversion.timespan import Duration, to_seconds
 from kestrun_py.errors import ArgumentError, CacheUnavailableError, LeaseLostError
 from kestrun_py.logging import Logger, default_logger

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from kestrun_py.caching.contract import Expiration
+from kestrun_py.caching import Expiration
 from kestrun_py.caching.sql import PostgresDialect, SqlCache, SqlServerDialect
 from kestrun_py.errors import CacheTimeoutError
 

@@ -11,7 +11,7 @@ import pytest
 from postgres_server import open_postgres_cache, shared_server
 from sql_rows import Rows
 
-from kestrun_py.caching.contract import Expiration
+from kestrun_py.caching import Expiration
 from kestrun_py.caching.sql import PostgresDialect, SqlCache, SqlDialect, SqlServerDialect, create_table
 from kestrun_py.errors import ArgumentError, CacheTableMissingError, CacheUnavailableError
 

@@ -19,7 +19,7 @@ from sql_rows import LEASE
 from tcp_proxy import TcpProxy
 from waiting import until
 
-from kestrun_py.caching.contract import Expiration
+from kestrun_py.caching import Expiration
 from kestrun_py.caching.sql import PostgresDialect, SqlCache
 from kestrun_py.caching.sql.link import Link
 from kestrun_py.errors import CacheError, CacheTimeoutError, CacheUnavailableError, LeaseLostError

@@ -14,7 +14,7 @@ from postgres_server import PostgresServer, open_postgres_cache, shared_server
 from sql_rows import LEASE, Rows
 from waiting import until
 
-from kestrun_py.caching.contract import Expiration, Lease
+from kestrun_py.caching import Expiration, Lease
 from kestrun_py.caching.sql import PostgresDialect, SqlCache, SqlDialect, create_table
 from kestrun_py.errors import CacheTimeoutError, LeaseLostError, LockTimeoutError
 

@@ -10,7 +10,7 @@ from postgres_server import shared_server
 from sql_rows import LEASE, Rows
 from waiting import until
 
-from kestrun_py.caching.contract import Expiration
+from kestrun_py.caching import Expiration
 from kestrun_py.caching.sql import SqlCache, SqlDialect
 from kestrun_py.caching.sql.purge import ExpiredItemsPurge
 from kestrun_py.errors import CacheUnavailableError

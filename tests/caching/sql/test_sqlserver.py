@@ -20,7 +20,7 @@ from sql_rows import LEASE
 from tcp_proxy import TcpProxy
 from waiting import until
 
-from kestrun_py.caching.contract import Expiration, Lease
+from kestrun_py.caching import Expiration, Lease
 from kestrun_py.caching.sql import SqlCache, SqlServerDialect, SqlXmlRepository, create_table, create_table_script
 from kestrun_py.caching.sql.connection_string import is_odbc_string
 from kestrun_py.caching.sql.link import Link
