@@ -11,7 +11,7 @@ import pytest
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "debian-packages"
 PLAIN_TOOLS = ("sh", "env", "tr", "grep", "xargs", "echo", "cat", "ls")
-NEEDED = ("curl", "redis-server", "initdb", "odbcinst", "chromium")
+NEEDED = ("curl", "redis-server", "initdb", "pgbouncer", "odbcinst", "chromium")
 
 # `sudo -n command`: runs the command, but leaves out what would write outside of the test's folder.
 SUDO = 'shift; case $1 in tee|chmod|rm) cat >/dev/null ;; *) "$@" ;; esac'

@@ -1,31 +1,44 @@
-"""The ODBC libraries, which need a system package that may be missing.
+"""The ODBC libraries: loaded when a SQL cache is made, which needs a system package that may be missing.
 
-``pyodbc`` links against unixODBC's ``libodbc.so.2``. A host that keeps its sessions elsewhere must start without it,
-so a failed import is only reported when a SQL cache is made.
+``pyodbc`` links against unixODBC's ``libodbc.so.2``. A host that keeps its sessions elsewhere starts without it, and
+does not spend the time to load it.
 """
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from kestrun_py.errors import CacheError
 
-try:
+if TYPE_CHECKING:
     import aioodbc
     import pyodbc
-
-    _failure: ImportError | None = None
-except ImportError as error:  # where unixODBC is not installed: everything but the SQL caches works without
-    aioodbc = pyodbc = None
-    _failure = error
 
 __all__ = ["aioodbc", "check_odbc", "pyodbc"]
 
 
+def __getattr__(name: str) -> Any:
+    """Loads a library when it is first used (PEP 562)."""
+    if name not in ("aioodbc", "pyodbc"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    library = globals()[name] = importlib.import_module(name)
+    return library
+
+
 def check_odbc() -> None:
-    """Raises `CacheError` if the ODBC libraries could not be loaded."""
-    if _failure is not None:
+    """Loads the ODBC libraries.
+
+    Raises:
+        CacheError: They cannot be loaded.
+    """
+    try:
+        import aioodbc  # noqa: F401
+        import pyodbc
+    except ImportError as error:
         raise CacheError(
-            f"The ODBC driver manager cannot be loaded ({_failure}). Install unixODBC: "
+            f"The ODBC driver manager cannot be loaded ({error}). Install unixODBC: "
             "'apt install unixodbc', 'dnf install unixODBC' or 'zypper install unixODBC'."
-        )
+        ) from None
     # The driver manager's own pool would hand a discarded connection out again.
     pyodbc.pooling = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -11,6 +12,7 @@ from kestrun_py.errors import ArgumentError
 __all__ = [
     "ConnectionSettings",
     "Keywords",
+    "SessionSettings",
     "is_odbc_string",
     "odbc_string",
     "parse_ado_string",
@@ -25,11 +27,28 @@ _FALSE: Final = frozenset({"false", "no"})
 
 
 @dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """How to connect where a connection has a session of its own, which no pooler gives to another client.
+
+    Attributes:
+        odbc: The ODBC connection string.
+        claim: A statement that answers with a row, and sets the session up, if the session belongs to the connection.
+        refusal: What a pooler's message says that refuses such a connection string.
+    """
+
+    odbc: str
+    claim: str
+    refusal: re.Pattern[str]
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionSettings:
     """How to connect, and how many connections to keep.
 
     Attributes:
         odbc: The ODBC connection string.
+        prefix: What every statement begins with on a connection that is made by `odbc`.
+        session: How to connect to a server that keeps a session for each connection, if that is to be tried first.
         address: The server and the database, for messages.
         login_timeout: Seconds to wait for a new connection.
         command_timeout: Seconds after which the server gives a statement up; 0 for never.
@@ -41,6 +60,8 @@ class ConnectionSettings:
 
     odbc: str
     address: str
+    prefix: str = ""
+    session: SessionSettings | None = None
     login_timeout: int = 15
     command_timeout: int = 30
     min_size: int = 0

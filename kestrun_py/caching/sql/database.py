@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, TypeVar
 
-from kestrun_py.caching.sql._odbc import check_odbc, pyodbc
+from kestrun_py.caching.sql import _odbc
+from kestrun_py.caching.sql.connector import Connector
 from kestrun_py.caching.sql.dialect import KEYS_TABLE, Failure, SqlDialect
 from kestrun_py.caching.sql.link import Link, Row
 from kestrun_py.caching.sql.pool import ConnectionPool, error_text
@@ -46,19 +47,20 @@ class Database:
     """
 
     def __init__(self, dialect: SqlDialect, connection_string: str, schema: str, table: str) -> None:
-        check_odbc()
+        _odbc.check_odbc()
         self.dialect = dialect
         self.schema = schema
         self.table = table
         self.statements = dialect.statements(schema, table)
         self.settings = dialect.settings(connection_string)
+        self._connector = Connector(self.settings)
         self._pool: ConnectionPool | None = None
 
     @property
     def pool(self) -> ConnectionPool:
         """The connections; they belong to the event loop of their first use."""
         if self._pool is None:
-            self._pool = ConnectionPool(self.settings, self.dialect.name, self._is_reusable)
+            self._pool = ConnectionPool(self.settings, self._connector, self.dialect.name, self._is_reusable)
         return self._pool
 
     def single(self) -> Database:
@@ -99,7 +101,7 @@ class Database:
         for attempt in range(_RETRIES + 1):
             try:
                 return await self.pool.run(work, deadline, undo)
-            except pyodbc.Error as error:
+            except _odbc.pyodbc.Error as error:
                 failure = self.failure(error)
                 problem = self._translated(error, failure)
             if failure is Failure.LOST:
@@ -146,9 +148,9 @@ class Database:
         return self.dialect.classify(state, codes, text)
 
     def _is_reusable(self, error: BaseException) -> bool:
-        return isinstance(error, pyodbc.Error) and self.failure(error) in _UNHARMED
+        return isinstance(error, _odbc.pyodbc.Error) and self.failure(error) in _UNHARMED
 
-    def _translated(self, error: pyodbc.Error, failure: Failure) -> CacheError:
+    def _translated(self, error: _odbc.pyodbc.Error, failure: Failure) -> CacheError:
         place = self._place
         text = self.settings.without_secrets(error_text(error))
         match failure:

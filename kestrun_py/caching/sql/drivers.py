@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from kestrun_py.caching.sql._odbc import check_odbc, pyodbc
+from kestrun_py.caching.sql import _odbc
 from kestrun_py.errors import CacheError
 
 __all__ = ["Driver", "find_postgres_driver", "find_sqlserver_driver"]
@@ -39,8 +39,8 @@ def find_sqlserver_driver() -> Driver:
     Raises:
         CacheError: There is none; the message tells how to get one.
     """
-    check_odbc()
-    registered = pyodbc.drivers()
+    _odbc.check_odbc()
+    registered = _odbc.pyodbc.drivers()
     for name in _MICROSOFT:
         if name in registered:
             return Driver(name)
@@ -64,8 +64,8 @@ def find_postgres_driver() -> Driver:
     Raises:
         CacheError: There is none; the message tells how to get one.
     """
-    check_odbc()
-    registered = pyodbc.drivers()
+    _odbc.check_odbc()
+    registered = _odbc.pyodbc.drivers()
     for name in _POSTGRES:
         if name in registered:
             return Driver(name)

@@ -12,7 +12,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
 
-from kestrun_py.caching.sql._odbc import aioodbc, pyodbc
+from kestrun_py.caching.sql import _odbc
 from kestrun_py.caching.sql.connection_string import ConnectionSettings
 
 __all__ = ["Link", "Row"]
@@ -78,12 +78,13 @@ class Link:
         idle_since: When the connection was last used, by the event loop's clock.
     """
 
-    def __init__(self, connection: Any, raw: pyodbc.Connection, thread: _Thread) -> None:
+    def __init__(self, connection: Any, raw: _odbc.pyodbc.Connection, thread: _Thread, prefix: str = "") -> None:
         self.idle_since = 0.0
+        self._prefix = prefix
         self._connection = connection
         self._raw = raw
         self._thread = thread
-        self._cursors: dict[str, pyodbc.Cursor] = {}
+        self._cursors: dict[str, _odbc.pyodbc.Cursor] = {}
 
     @classmethod
     async def open(cls, settings: ConnectionSettings) -> Link:
@@ -92,17 +93,17 @@ class Link:
         Raises:
             pyodbc.Error: The server cannot be reached, or refuses.
         """
-        opened: list[pyodbc.Connection] = []
+        opened: list[_odbc.pyodbc.Connection] = []
 
-        async def keep(raw: pyodbc.Connection) -> None:
-            # Drivers that know no timeout of statements (psqlODBC) are told in the connection string.
-            with contextlib.suppress(pyodbc.Error):
+        async def keep(raw: _odbc.pyodbc.Connection) -> None:
+            # psqlODBC knows no such timeout: PostgreSQL's dialect sets the server's.
+            with contextlib.suppress(_odbc.pyodbc.Error):
                 raw.timeout = settings.command_timeout
             opened.append(raw)
 
         thread = _Thread()
         try:
-            connection = await aioodbc.connect(
+            connection = await _odbc.aioodbc.connect(
                 dsn=settings.odbc,
                 autocommit=True,
                 timeout=settings.login_timeout,
@@ -112,7 +113,7 @@ class Link:
         except BaseException:
             thread.shutdown()
             raise
-        return cls(connection, opened[0], thread)
+        return cls(connection, opened[0], thread, settings.prefix)
 
     def call(self, work: Callable[[Link], _T]) -> asyncio.Future[_T]:
         """Runs a function with this connection, in its thread, after those that were called before."""
@@ -128,7 +129,7 @@ class Link:
         try:
             await self.call(Link._close_cursors)
             await self._connection.close()
-        except pyodbc.Error:
+        except _odbc.pyodbc.Error:
             self.abandon()
         except asyncio.CancelledError:
             self.abandon()
@@ -162,7 +163,7 @@ class Link:
             # A cursor keeps its statement prepared.
             cursor = self._cursors[statement] = self._raw.cursor()
         try:
-            cursor.execute(statement, *parameters)
+            cursor.execute(self._prefix + statement, *parameters)
             rows: list[Row] | None = None
             while True:
                 if cursor.description is not None and rows is None:
@@ -185,7 +186,7 @@ class Link:
         except BaseException:
             try:
                 self._raw.rollback()
-            except pyodbc.Error as error:
+            except _odbc.pyodbc.Error as error:
                 if _NOTHING_TO_ROLL_BACK not in str(error):
                     raise
             raise
@@ -194,7 +195,7 @@ class Link:
 
     def product(self) -> str:
         """The product name of the server."""
-        return str(self._raw.getinfo(pyodbc.SQL_DBMS_NAME))
+        return str(self._raw.getinfo(_odbc.pyodbc.SQL_DBMS_NAME))
 
     def _close_cursors(self) -> None:
         # A cursor that outlives its connection cannot be freed without an error.
@@ -203,6 +204,6 @@ class Link:
         self._cursors.clear()
 
 
-def _close(cursor: pyodbc.Cursor) -> None:
-    with contextlib.suppress(pyodbc.Error):
+def _close(cursor: _odbc.pyodbc.Cursor) -> None:
+    with contextlib.suppress(_odbc.pyodbc.Error):
         cursor.close()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from kestrun_py.caching.sql.connection_string import ConnectionSettings
+from kestrun_py.caching.sql.connector import Connector
 from kestrun_py.caching.sql.link import Link
 from kestrun_py.errors import CacheTimeoutError, CacheUnavailableError
 
@@ -32,13 +33,21 @@ class ConnectionPool:
     has returned, and is given up if the call does not return in time.
 
     Args:
-        settings: How to connect, and how many connections to keep.
+        settings: How many connections to keep, and what messages call the server.
+        connector: Opens them.
         name: What messages call the database.
         reusable: Tells from a call's error whether its connection is unharmed.
     """
 
-    def __init__(self, settings: ConnectionSettings, name: str, reusable: Callable[[BaseException], bool]) -> None:
+    def __init__(
+        self,
+        settings: ConnectionSettings,
+        connector: Connector,
+        name: str,
+        reusable: Callable[[BaseException], bool],
+    ) -> None:
         self._settings = settings
+        self._connector = connector
         self._name = name
         self._reusable = reusable
         self._permits = asyncio.Semaphore(settings.max_size)
@@ -54,7 +63,7 @@ class ConnectionPool:
         """Begins to open the connections that are to be ready; one that fails is opened when it is needed."""
         for _ in range(self._settings.min_size - len(self._free)):
             await self._take_permit(_now() + self._settings.login_timeout)
-            self._spawn(Link.open(self._settings)).add_done_callback(self._arrived_late)
+            self._spawn(self._connector.open()).add_done_callback(self._arrived_late)
 
     async def close(self) -> None:
         """Closes the connections, those in use as soon as their calls have returned."""
@@ -137,7 +146,7 @@ class ConnectionPool:
         self._permits.release()
 
     async def _connect(self, deadline: float) -> Link:
-        opening = self._spawn(Link.open(self._settings))
+        opening = self._spawn(self._connector.open())
         try:
             await asyncio.wait((opening,), timeout=deadline - _now())
         except asyncio.CancelledError:

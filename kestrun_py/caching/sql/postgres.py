@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import ClassVar, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -10,9 +13,11 @@ from kestrun_py.caching.sql._postgres_sql import postgres_statements
 from kestrun_py.caching.sql.connection_string import (
     ConnectionSettings,
     Keywords,
+    SessionSettings,
     is_odbc_string,
     odbc_string,
     parse_ado_string,
+    parse_odbc_string,
     passed_through,
 )
 from kestrun_py.caching.sql.dialect import KEYS_TABLE, Failure, SqlDialect, Statements, checked_name
@@ -97,6 +102,10 @@ _LIBPQ: Final = {
     "options": "options",
     "target session attributes": "target_session_attrs",
 }
+# An ODBC connection string with one of these is used as it is.
+_OWN_WAY: Final = frozenset({"useserversideprepare", "pqopt"})
+# Poolers that check a connection's start parameters name the one that they do not take.
+_REFUSAL: Final = re.compile(r"startup parameter|command-line options|kestrun\.session", re.IGNORECASE)
 _LOST_STATES: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "25006"})
 
 
@@ -112,7 +121,7 @@ class PostgresDialect(SqlDialect):
         if connection_string.lstrip().lower().startswith(("postgresql://", "postgres://")):
             return _settings(Keywords(_url_pairs(connection_string.strip()), _KEYWORDS))
         if is_odbc_string(connection_string):
-            return passed_through(connection_string)
+            return _passed_through(connection_string)
         return _settings(Keywords(parse_ado_string(connection_string), _KEYWORDS))
 
     def statements(self, schema: str, table: str) -> Statements:
@@ -168,6 +177,7 @@ def _settings(keywords: Keywords) -> ConnectionSettings:
     host = keywords.text("host", "localhost")
     database = keywords.text("database") or keywords.text("username")
     login_timeout = keywords.number("timeout", 15) or 15
+    options = _libpq_options(keywords)
     pairs = [
         ("Driver", find_postgres_driver().name),
         ("Servername", host),
@@ -176,11 +186,46 @@ def _settings(keywords: Keywords) -> ConnectionSettings:
         ("UID", keywords.text("username")),
         ("PWD", keywords.text("password")),
         ("SSLmode", _ssl_mode(keywords.text("ssl mode"))),
-        ("ConnSettings", f"SET statement_timeout={keywords.number('command timeout', 30) * 1000}"),
-        ("pqopt", _libpq_options(keywords)),
     ]
     odbc = odbc_string((key, value) for key, value in pairs if value)
-    return keywords.settings(odbc, host, database, login_timeout=login_timeout)
+    settings = keywords.settings(odbc, host, database, login_timeout=login_timeout)
+    return _shareable(settings, options)
+
+
+def _passed_through(connection_string: str) -> ConnectionSettings:
+    """The settings of an ODBC connection string, which is used as it is if it says how to prepare statements."""
+    settings = passed_through(connection_string)
+    keys = {key for key, _ in parse_odbc_string(connection_string)}
+    return settings if keys & _OWN_WAY else _shareable(settings, {})
+
+
+def _shareable(settings: ConnectionSettings, options: Mapping[str, str]) -> ConnectionSettings:
+    """Adds what a session may hold where it is the connection's own, and what goes without one where it is not.
+
+    libpq's `options` set a value that only the server of this very connection knows: poolers refuse or ignore them, or
+    give the connection a session that began without them.
+    """
+    mark = secrets.token_hex(8)
+    marked = f"-c kestrun.session={mark} {options.get('options', '')}".rstrip()
+    timeout = settings.command_timeout * 1000
+    return replace(
+        settings,
+        # Without a prepared statement, the driver sends prefix and statement in one message: that is one transaction.
+        odbc=_with(settings.odbc, ("UseServerSidePrepare", "0"), ("pqopt", _libpq_text(options))),
+        prefix=f"SET LOCAL statement_timeout={timeout};",
+        session=SessionSettings(
+            odbc=_with(settings.odbc, ("pqopt", _libpq_text({**options, "options": marked}))),
+            claim=(
+                f"SELECT set_config('statement_timeout', '{timeout}', false) "
+                f"WHERE current_setting('kestrun.session', true) = '{mark}'"
+            ),
+            refusal=_REFUSAL,
+        ),
+    )
+
+
+def _with(odbc: str, *pairs: tuple[str, str]) -> str:
+    return f"{odbc.rstrip().rstrip(';')};{odbc_string((key, value) for key, value in pairs if value)}"
 
 
 def _ssl_mode(value: str) -> str:
@@ -193,12 +238,16 @@ def _ssl_mode(value: str) -> str:
     return _SSL_MODES.get(mode, "prefer")  # as Npgsql and libpq; the driver would do without TLS
 
 
-def _libpq_options(keywords: Keywords) -> str:
+def _libpq_options(keywords: Keywords) -> dict[str, str]:
     """libpq's own options; without the first, a server that vanished would be missed for a quarter of an hour."""
     options = {"tcp_user_timeout": "30000"}
     for keyword, option in _LIBPQ.items():
         if value := keywords.text(keyword):
             options[option] = value
+    return options
+
+
+def _libpq_text(options: Mapping[str, str]) -> str:
     return " ".join(f"{option}={_libpq_value(value)}" for option, value in options.items())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kestrun_py.caching.sql._odbc import pyodbc
+from kestrun_py.caching.sql import _odbc
 from kestrun_py.caching.sql.database import Database
 from kestrun_py.caching.sql.dialect import KEYS_TABLE, SqlDialect
 from kestrun_py.caching.sql.link import Link
@@ -51,7 +51,7 @@ async def create_table(
                     link.query(step)
                 if KEYS_TABLE in missing:
                     link.query(statements.create_keys_table)
-        except pyodbc.Error:
+        except _odbc.pyodbc.Error:
             if database.missing_tables(link) == missing:
                 raise
             return create(link)  # somebody else was quicker

@@ -309,7 +309,6 @@ def test_freetds_does_not_pass_for_checking_certificates() -> None:
 # ODBC
 
 
-@pytest.mark.parametrize("dialect", [SqlServerDialect(), PostgresDialect()])
 @pytest.mark.parametrize(
     "text",
     [
@@ -320,9 +319,20 @@ def test_freetds_does_not_pass_for_checking_certificates() -> None:
         "PWD={'a};Driver=x",
     ],
 )
-def test_odbc_strings_pass_through(dialect: SqlDialect, text: str) -> None:
+def test_odbc_strings_pass_through(text: str) -> None:
     assert is_odbc_string(text)
-    assert dialect.settings(text).odbc == text
+    assert SqlServerDialect().settings(text).odbc == text
+    settings = PostgresDialect().settings(text)
+    assert settings.odbc == f"{text};UseServerSidePrepare=0"
+    assert settings.session is not None
+    assert settings.session.odbc.startswith(f"{text};pqopt=")
+
+
+@pytest.mark.parametrize("own_way", ["UseServerSidePrepare=1", "PQOPT={application_name=x}"])
+def test_an_odbc_string_that_says_how_to_prepare_statements_is_left_alone(own_way: str) -> None:
+    settings = PostgresDialect().settings(f"DSN=mine;{own_way}")
+    assert settings.odbc == f"DSN=mine;{own_way}"
+    assert (settings.prefix, settings.session) == ("", None)
 
 
 def test_the_password_of_an_odbc_string_is_a_secret() -> None:
@@ -355,9 +365,10 @@ def test_an_npgsql_string_becomes_an_odbc_string() -> None:
         "uid": "me",
         "pwd": "secret",
         "sslmode": "verify-full",
-        "connsettings": "SET statement_timeout=9000",
+        "useserversideprepare": "0",
         "pqopt": "tcp_user_timeout=30000 application_name='it\\'s' sslrootcert='/a b/ca.pem'",
     }
+    assert settings.prefix == "SET LOCAL statement_timeout=9000;"
     assert (settings.login_timeout, settings.command_timeout, settings.max_size) == (3, 9, 4)
     assert settings.address == "db, database My Data"
 

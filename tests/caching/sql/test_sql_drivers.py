@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
 import pyodbc
 import pytest
 
-from kestrun_py.caching.sql import SqlServerDialect, drivers
+from kestrun_py.caching.sql import PostgresDialect, SqlServerDialect
 from kestrun_py.caching.sql.drivers import Driver, find_postgres_driver, find_sqlserver_driver
 from kestrun_py.errors import CacheError
 
@@ -111,6 +112,21 @@ def test_a_driver_named_in_the_string_is_not_looked_for(registered: list[str]) -
 
 
 def test_unixodbc_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kestrun_py.caching.sql._odbc._failure", ImportError("libodbc.so.2: cannot open"))
-    with pytest.raises(CacheError, match=r"libodbc\.so\.2.*apt install unixodbc"):
-        drivers.find_postgres_driver()
+    monkeypatch.setitem(sys.modules, "pyodbc", None)
+    with pytest.raises(CacheError, match=r"pyodbc.*apt install unixodbc"):
+        find_postgres_driver()
+    with pytest.raises(CacheError, match="apt install unixodbc"):
+        PostgresDialect().settings("Host=h")
+
+
+def test_the_odbc_libraries_are_loaded_when_a_cache_is_made() -> None:
+    program = """
+import sys
+import kestrun_py.caching.sql as sql
+import kestrun_py.cli
+loaded = [name for name in ("pyodbc", "aioodbc") if name in sys.modules]
+sql.SqlCache("Host=127.0.0.1", schema_name="s", table_name="t", dialect=sql.PostgresDialect())
+print(loaded, [name for name in ("pyodbc", "aioodbc") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[] ['pyodbc', 'aioodbc']\n"
