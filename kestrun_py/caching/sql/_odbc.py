@@ -33,8 +33,8 @@ def check_odbc() -> None:
         CacheError: They cannot be loaded.
     """
     try:
-        import aioodbc  # noqa: F401
-        import pyodbc
+        import aioodbc  # noqa: F401  # imported when used
+        import pyodbc  # imported when used
     except ImportError as error:
         raise CacheError(
             f"The ODBC driver manager cannot be loaded ({error}). Install unixODBC: "
