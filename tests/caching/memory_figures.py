@@ -15,6 +15,7 @@ from typing import Any
 
 from kestrun_py.caching import Expiration
 from kestrun_py.caching.memory import MemoryCache
+from kestrun_py.caching.memory._records import bytes_taken
 from kestrun_py.sessions import blob
 
 SESSIONS = 200_000
@@ -41,14 +42,15 @@ async def bytes_per_session() -> dict[str, Any]:
     for number in range(SESSIONS):
         await cache.store(str(uuid.uuid4()), session(number), Expiration(1200))
     stored = (resident() - before) / SESSIONS
-    for key in [key for shard in cache._shards for key in shard]:
+    for key in [key for shard in cache._records.shards for key in shard]:
         lease = await cache.lock(key, lease_time=5, timeout=1)
         assert lease is not None
         await cache.commit(lease, lease.value, Expiration(1200))
     assert len(cache) == SESSIONS + 1
     used = (resident() - before) / SESSIONS
+    counted = cache.size / len(cache)
     await cache.close()
-    return {"stored": stored, "used": used}
+    return {"stored": stored, "used": used, "counted": counted}
 
 
 class Ticker:
@@ -88,13 +90,13 @@ async def fill(cache: MemoryCache, first_half: Expiration, second_half: Expirati
 async def expiry() -> dict[str, Any]:
     """Half of the entries expire at once."""
     ahead = 0.0
-    cache = MemoryCache(scan_interval=0.2, clock=lambda: time.time() + ahead)
+    cache = MemoryCache(size_limit=2**30, scan_interval=0.2, clock=lambda: time.monotonic() + ahead)
     await fill(cache, Expiration(100), Expiration(10_000))
     ahead = 200.0
     gc.collect()
     ticker = Ticker()
     deadline = time.monotonic() + 60
-    while len(cache._shards[-1]) == 0 or sum(map(len, cache._shards[-8:])) > ENTRIES / 1024 * 8 * 0.6:
+    while len(cache._records.shards[-1]) == 0 or sum(map(len, cache._records.shards[-8:])) > ENTRIES / 1024 * 8 * 0.6:
         assert time.monotonic() < deadline, "nothing was removed"
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.1)
@@ -105,14 +107,14 @@ async def expiry() -> dict[str, Any]:
 
 async def eviction() -> dict[str, Any]:
     """The cache is full, and a tenth of the entries has to make room."""
-    cache = MemoryCache(size_limit=ENTRIES * 60 + 30, compaction=0.1)
+    cache = MemoryCache(size_limit=ENTRIES * bytes_taken("0" * 36, 60) + 30, compaction=0.1)
     await fill(cache, Expiration(10_000), Expiration(10_000))
     gc.collect()
     ticker = Ticker()
     await asyncio.sleep(0.01)
     await cache.store("one more", b"x" * 60, Expiration(10_000))
     deadline = time.monotonic() + 60
-    while cache.size > cache._target:
+    while cache.size > cache._room.target:
         assert time.monotonic() < deadline, "nothing was evicted"
         await asyncio.sleep(0.01)
     found = ticker.stop() | {"left": len(cache)}

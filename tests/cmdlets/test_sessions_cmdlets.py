@@ -292,7 +292,7 @@ class TestAddKrSession:
         add_kr_session(memory_cache_options={"size_limit": 1000, "scan_interval": 5})
         cache = host.services.get(DistributedCache)
         assert isinstance(cache, MemoryCache)
-        assert cache._size_limit == 1000
+        assert cache._room.limit == 1000
 
     def test_names_are_kestruns(self) -> None:
         names = list(inspect.signature(add_kr_session).parameters)

@@ -72,7 +72,7 @@ class RecordingCache(MemoryCache):
     @property
     def entries(self) -> dict[str, bytes]:
         """What is stored, by key; expired entries that were not removed yet included."""
-        return {key: record[24:] for shard in self._shards for key, record in shard.items()}
+        return {key: record[24:] for shard in self._records.shards for key, record in shard.items()}
 
     @property
     def sessions(self) -> list[dict[str, bytes]]:
@@ -82,7 +82,7 @@ class RecordingCache(MemoryCache):
     @property
     def leases(self) -> int:
         """How many entries are locked."""
-        return len(self._leases)
+        return len(self._records.leases)
 
     def _note(self, name: str, key: str) -> None:
         self.calls.append(name)

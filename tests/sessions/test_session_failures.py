@@ -255,7 +255,7 @@ async def test_a_lock_that_cannot_be_released(sites: Sites, script: Any) -> None
     assert "could not be released, and frees itself soon: the server is gone" in site.log.alarms[-1]
     site.cache.repair()
     assert (await site.get("/bump", cookie)).status == 503  # it is still locked, but the queue moves on
-    site.cache._leases.clear()
+    site.cache._records.leases.clear()
     assert (await site.get("/bump", cookie)).text == '{"result":2}'
 
 
@@ -406,7 +406,7 @@ async def test_an_error_that_is_no_cache_error(sites: Sites) -> None:
         answer = await site.get("/get" if operation == "release" else "/bump", cookie)
         assert answer.status == 500
         site.cache.repair()
-        site.cache._leases.clear()
+        site.cache._records.leases.clear()
         assert (await site.get("/get", cookie)).text == '{"result":1}'
 
 

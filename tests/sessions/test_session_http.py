@@ -585,7 +585,7 @@ async def test_a_short_idle_time(sites: Sites, script: Any) -> None:
 
 def all_expired(site: Site) -> bool:
     now = site.cache._clock()
-    return not any(site.cache._live(key, now) for shard in site.cache._shards for key in [*shard])
+    return not any(site.cache._records.live(key, now) for shard in site.cache._records.shards for key in [*shard])
 
 
 async def test_an_absolute_time_is_never_extended(sites: Sites, script: Any, clock: Clock) -> None:

@@ -72,7 +72,7 @@ async def test_a_busy_life_leaves_no_secret_in_the_log(
         cache.break_down(CacheUnavailableError("by design"), operation)
         await asyncio.gather(*(live(cookie) for cookie in survivors[:2]), return_exceptions=True)
         cache.repair()
-        cache._leases.clear()
+        cache._records.leases.clear()
     for key in list(cache.entries):
         with contextlib.suppress(KeyError):
             await cache.store(key, b"\xff\xff", Expiration(1200))
@@ -80,7 +80,7 @@ async def test_a_busy_life_leaves_no_secret_in_the_log(
     held = [await cache.lock(key, lease_time=60, timeout=1) for key in list(cache.entries)]
     assert any(held)
     await site.get("/setas_def", survivors[3])
-    cache._leases.clear()
+    cache._records.leases.clear()
     clock.advance(5000)
     await live(survivors[3])
     await site.get("/getas_def", survivors[3][:-8] + "AAAAAAAA")
