@@ -23,7 +23,7 @@ class CacheVerbs(HostBase):
         """Keeps sessions and cache entries in this process; what `add_session` does by itself.
 
         Args:
-            size_limit: The most bytes of all values; 200 MiB.
+            size_limit: The most bytes of memory that entries take, keys and overhead included; 200 MiB.
             compaction: The part of it that is freed when it is full, by what was not used for longest; 0 to 1.
             scan_interval: Seconds between two searches for expired entries.
 

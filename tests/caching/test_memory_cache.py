@@ -344,7 +344,7 @@ async def test_expired_entries_are_removed_without_being_asked_for(bench: Bench)
     await until(lambda: len(cache) == 2500)
     bench.now += 1000
     await until(lambda: len(cache) == 0)
-    await until(lambda: cache._room._timer is None)
+    await until(lambda: cache._room.timer is None)
     assert cache.size == 0
 
 
@@ -352,7 +352,7 @@ async def test_an_empty_cache_has_no_timer(bench: Bench) -> None:
     cache = bench.cache(scan_interval=0.01)
     await cache.store("a", b"", Expiration(1))
     bench.now += 2
-    await until(lambda: cache._room._timer is None and cache._room.idle)
+    await until(lambda: cache._room.timer is None and cache._room.idle)
     assert len(cache) == 0
     await cache.store("a", b"", Expiration(1))
     bench.now += 2

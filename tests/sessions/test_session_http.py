@@ -605,7 +605,9 @@ async def test_an_absolute_time_is_never_extended(sites: Sites, script: Any, clo
 async def test_a_session_begun_anew_has_all_its_time(
     sites: Sites, script: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "time", SimpleNamespace(time=clock, monotonic=time.monotonic))
+    clocks = SimpleNamespace(time=clock, monotonic=time.monotonic)
+    monkeypatch.setattr(store, "time", clocks)
+    monkeypatch.setattr("kestrun_py.caching.memory.cache.time", clocks)
     cache = RecordingCache(clock=clock)
     site = await sites.serve(routes(script), cache=cache, absolute_timeout=1000, idle_timeout=1200)
     cookie = await site.login()
@@ -621,7 +623,9 @@ async def test_a_session_begun_anew_has_all_its_time(
 async def test_renewing_does_not_prolong_the_absolute_time(
     sites: Sites, script: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch, lock: str
 ) -> None:
-    monkeypatch.setattr(store, "time", SimpleNamespace(time=clock, monotonic=time.monotonic))
+    clocks = SimpleNamespace(time=clock, monotonic=time.monotonic)
+    monkeypatch.setattr(store, "time", clocks)
+    monkeypatch.setattr("kestrun_py.caching.memory.cache.time", clocks)
     cache = RecordingCache(clock=clock)
     site = await sites.serve(routes(script), cache=cache, absolute_timeout=1000, idle_timeout=5000, lock=lock)
     cookie = await site.login()

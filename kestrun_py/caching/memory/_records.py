@@ -14,14 +14,15 @@ from struct import Struct
 from sys import getsizeof
 from typing import Final
 
-__all__ = ["SHARD_COUNT", "Records", "bytes_taken", "deadline_of", "last_access", "value_of"]
+__all__ = ["HEADER", "HEADER_BYTES", "SHARD_COUNT", "Records", "bytes_taken", "last_access"]
 
 SHARD_COUNT: Final = 1024  # a power of two; a million records make a thousand to a shard
 _MASK: Final = SHARD_COUNT - 1
 
-_HEADER: Final = Struct("<ddd")  # last access, sliding window, deadline; inf where there is none
+#: Last access, sliding window, deadline; inf where there is none.
+HEADER: Final = Struct("<ddd")
 _STAMP: Final = Struct("<d")
-_HEADER_BYTES: Final = _HEADER.size
+HEADER_BYTES: Final = HEADER.size
 
 # What a record takes beside its bytes and its key: its share of a dictionary that has room for three to six times as
 # many entries (12.7 bytes for each), which is how CPython leaves one after entries were taken out and put back.
@@ -61,7 +62,7 @@ class Records:
         record = self.shards[hash(key) & _MASK].get(key)
         if record is None:
             return None
-        accessed, sliding, deadline = _HEADER.unpack_from(record)
+        accessed, sliding, deadline = HEADER.unpack_from(record)
         if (now < accessed + sliding and now < deadline) or self.is_held(key, now):
             return record
         self.drop(key)
@@ -78,20 +79,21 @@ class Records:
         return record
 
     def put(self, key: str, value: bytes, sliding: float | None, deadline: float, now: float) -> None:
-        """Stores a record in the place of the one that is there."""
+        """Stores a record in the place of the one that is there, whose lease ends."""
         shard = self.shards[hash(key) & _MASK]
         old = shard.pop(key, None)
-        record = shard[key] = _HEADER.pack(now, math.inf if sliding is None else sliding, deadline) + value
+        record = shard[key] = HEADER.pack(now, math.inf if sliding is None else sliding, deadline) + value
         if old is None:
-            self.size += bytes_taken(key, len(value))
+            self.size += (len(record) + _ROUNDED & -16) + (getsizeof(key) + _SLOT_BYTES + 15 & -16)
         else:
             self.size += (len(record) + _ROUNDED & -16) - (len(old) + _ROUNDED & -16)
+        self.leases.pop(key, None)
 
     def drop(self, key: str) -> None:
         """Removes a record and its lease, if they are there."""
         record = self.shards[hash(key) & _MASK].pop(key, None)
         if record is not None:
-            self.size -= bytes_taken(key, len(record) - _HEADER_BYTES)
+            self.size -= bytes_taken(key, len(record) - HEADER_BYTES)
         self.leases.pop(key, None)
 
     def is_held(self, key: str, now: float) -> bool:
@@ -103,7 +105,7 @@ class Records:
         """How many bytes `size` grows by if this value is stored."""
         old = self.shards[hash(key) & _MASK].get(key)
         new = bytes_taken(key, len(value))
-        return new if old is None else new - bytes_taken(key, len(old) - _HEADER_BYTES)
+        return new if old is None else new - bytes_taken(key, len(old) - HEADER_BYTES)
 
     def drop_expired(self, shard: dict[str, bytes], now: float) -> None:
         """Removes what has expired of a shard."""
@@ -113,18 +115,7 @@ class Records:
 
 def bytes_taken(key: str, value_length: int) -> int:
     """The bytes of memory that a record takes with its key."""
-    return _SLOT_BYTES + (getsizeof(key) + 15 & -16) + (value_length + _HEADER_BYTES + _ROUNDED & -16)
-
-
-def value_of(record: bytes) -> bytes:
-    """The value in a record."""
-    return record[_HEADER_BYTES:]
-
-
-def deadline_of(record: bytes) -> float:
-    """When a record expires however often it is used; ``inf`` for never."""
-    deadline: float = _HEADER.unpack_from(record)[2]
-    return deadline
+    return (getsizeof(key) + _SLOT_BYTES + 15 & -16) + (value_length + HEADER_BYTES + _ROUNDED & -16)
 
 
 def last_access(record: bytes) -> float:

@@ -26,6 +26,12 @@ _NANOSECONDS: Final = 1e9
 class Room:
     """Keeps records within a limit and removes those that have expired.
 
+    Attributes:
+        limit: The most bytes of memory that the records may take.
+        target: What is left when something had to be evicted.
+        newest: The key that was stored last, which is not evicted before another one is stored.
+        timer: What starts the next search for expired records.
+
     Args:
         records: The records.
         clock: The time now, on the clock of the records.
@@ -52,10 +58,10 @@ class Room:
         self._clock = clock
         self._scan_interval = scan_interval
         self._logger = logger
-        self._newest = ""
+        self.newest = ""
         self._evicted = 0  # since the last report
         self._cursor = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self.timer: asyncio.TimerHandle | None = None
         self._work: Iterator[None] | None = None
         self._next_slice: asyncio.Handle | None = None
 
@@ -70,7 +76,7 @@ class Room:
         Returns:
             Whether all was done that can be; if not, this is to be called again.
         """
-        records, self._newest = self._records, ""
+        records, self.newest = self._records, ""
         self._drop_some_expired(needed)
         done = True
         if records.size + needed > self.limit:
@@ -80,23 +86,21 @@ class Room:
         self._start_work()
         return done
 
-    def stored(self, key: str) -> None:
-        """Notes that a record was stored: it is not evicted before another one is stored."""
-        self._newest = key
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._scan_interval, self._scan)
+    def scan_later(self) -> None:
+        """Sets the timer of the next search for expired records."""
+        self.timer = asyncio.get_running_loop().call_later(self._scan_interval, self._scan)
 
     def close(self) -> None:
         """Ends all work."""
-        for handle in (self._timer, self._next_slice):
+        for handle in (self.timer, self._next_slice):
             if handle is not None:
                 handle.cancel()
-        self._timer = self._next_slice = self._work = None
+        self.timer = self._next_slice = self._work = None
 
     # Slices
 
     def _scan(self) -> None:
-        self._timer = None
+        self.timer = None
         self._start_work()
 
     def _start_work(self) -> None:
@@ -114,8 +118,8 @@ class Room:
                 self._next_slice = loop.call_soon(self._run_slice)
                 return
         self._work = None
-        if self._timer is None and any(self._records.shards):
-            self._timer = loop.call_later(self._scan_interval, self._scan)
+        if self.timer is None and any(self._records.shards):
+            self.scan_later()
 
     def _clear(self) -> Iterator[None]:
         """Removes what has expired and, if something was evicted, what else was used longest ago."""
@@ -179,7 +183,7 @@ class Room:
         """The key of a shard's record used longest ago, of those that may be removed."""
         held = self._records.is_held
         for key in shard:
-            if key != self._newest and not held(key, now):
+            if key != self.newest and not held(key, now):
                 return key
         return None
 

@@ -6,20 +6,22 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from kestrun_py._version import __version__
 from kestrun_py.caching._arguments import checked_key, checked_value
 from kestrun_py.caching.contract import DEFAULT_TIMEOUT, DistributedCache
 from kestrun_py.caching.expiration import Expiration
 from kestrun_py.caching.leases import Busy, Lease, new_token
-from kestrun_py.caching.memory._records import Records, bytes_taken, deadline_of, value_of
+from kestrun_py.caching.memory._records import HEADER, HEADER_BYTES, Records, bytes_taken
 from kestrun_py.caching.memory._room import Room
 from kestrun_py.caching.status import CacheStatus
 from kestrun_py.errors import ArgumentError, CacheError, CacheUnavailableError, LeaseLostError
 from kestrun_py.logging import Logger, default_logger
 
 __all__ = ["MemoryCache"]
+
+_MOST_OVERHEAD_BYTES: Final = 256  # of an entry, beside its value and four bytes for each character of its key
 
 
 class MemoryCache(DistributedCache):
@@ -94,7 +96,7 @@ class MemoryCache(DistributedCache):
         if self._closed:
             raise _closed_error()
         record = self._records.touch(key, self._clock())
-        return None if record is None else value_of(record)
+        return None if record is None else record[HEADER_BYTES:]
 
     async def store(self, key: str, value: bytes, expiration: Expiration, *, timeout: float = DEFAULT_TIMEOUT) -> None:
         checked_key(key)
@@ -102,9 +104,12 @@ class MemoryCache(DistributedCache):
         while not self._has_room(key, value):  # noqa: ASYNC110  (work, not polling)
             await asyncio.sleep(0)
         now = self._clock()
-        self._records.put(key, value, expiration.sliding, _deadline(expiration, now), now)
-        self._records.leases.pop(key, None)
-        self._room.stored(key)
+        deadline = math.inf if expiration.absolute is None else _deadline(expiration.absolute, now)
+        self._records.put(key, value, expiration.sliding, deadline, now)
+        room = self._room
+        room.newest = key
+        if room.timer is None:
+            room.scan_later()
 
     async def refresh(self, key: str, *, timeout: float = DEFAULT_TIMEOUT) -> None:
         checked_key(key)
@@ -130,14 +135,15 @@ class MemoryCache(DistributedCache):
         record = records.live(key, now)
         if record is None:
             return None
-        if records.is_held(key, now):
+        held = records.leases.get(key)
+        if held is not None and held[1] > now:
             return Busy.BUSY
         token = new_token()
         records.leases[key] = (token, now + lease_time)
         # What is held neither expires nor makes room for others; its access is noted when it is given back.
-        deadline = deadline_of(record)
+        _, _, deadline = HEADER.unpack_from(record)
         absolute = None if deadline == math.inf else time.time() + (deadline - now)
-        return Lease(key, token, value_of(record), absolute)
+        return Lease(key, token, record[HEADER_BYTES:], absolute)
 
     async def renew(self, lease: Lease, *, lease_time: float, timeout: float) -> bool:
         if not self._holds(lease):
@@ -162,9 +168,12 @@ class MemoryCache(DistributedCache):
         if not self._has_room(key, value):
             return False
         now = self._clock()
-        records.put(key, value, expiration.sliding, self._deadline_under(lease, expiration, now), now)
-        records.leases.pop(key, None)
-        self._room.stored(key)
+        deadline = math.inf if expiration.absolute is None else self._deadline_under(lease, expiration.absolute, now)
+        records.put(key, value, expiration.sliding, deadline, now)
+        room = self._room
+        room.newest = key
+        if room.timer is None:
+            room.scan_later()
         return True
 
     async def release(self, lease: Lease, *, timeout: float = DEFAULT_TIMEOUT) -> None:
@@ -181,13 +190,13 @@ class MemoryCache(DistributedCache):
         now = self._clock()
         return held[1] > now or self._records.live(lease.key, now) is not None
 
-    def _deadline_under(self, lease: Lease, expiration: Expiration, now: float) -> float:
+    def _deadline_under(self, lease: Lease, absolute: float, now: float) -> float:
         """`_deadline`; the entry's own if its absolute expiration stays, whatever became of the wall clock."""
-        if expiration.absolute is not None and expiration.absolute == lease.absolute:
-            record = self._records.live(lease.key, now)
-            if record is not None:
-                return deadline_of(record)
-        return _deadline(expiration, now)
+        record = self._records.live(lease.key, now) if absolute == lease.absolute else None
+        if record is None:
+            return _deadline(absolute, now)
+        _, _, deadline = HEADER.unpack_from(record)
+        return float(deadline)
 
     def _has_room(self, key: str, value: bytes) -> bool:
         """Makes room for a value, in part if it takes long.
@@ -197,21 +206,22 @@ class MemoryCache(DistributedCache):
         """
         if self._closed:
             raise _closed_error()
-        needed, limit = bytes_taken(key, len(value)), self._size_limit
-        if self._records.size + needed <= limit:
+        records, limit = self._records, self._size_limit
+        if records.size + len(value) + 4 * len(key) + _MOST_OVERHEAD_BYTES <= limit:
             return True
+        needed = bytes_taken(key, len(value))
         if needed > limit:
             raise CacheError(
                 f"A value of {len(value)} bytes takes {needed} bytes in memory, which exceeds the memory cache's size "
                 f"limit of {limit} bytes."
             )
-        needed = self._records.growth(key, value)
-        return self._records.size + needed <= limit or self._room.make(needed)
+        needed = records.growth(key, value)
+        return records.size + needed <= limit or self._room.make(needed)
 
 
-def _deadline(expiration: Expiration, now: float) -> float:
-    """When an absolute expiration is, on the cache's clock."""
-    return math.inf if expiration.absolute is None else now + (expiration.absolute - time.time())
+def _deadline(absolute: float, now: float) -> float:
+    """When a Unix time is, on the cache's clock."""
+    return now + (absolute - time.time())
 
 
 def _closed_error() -> CacheUnavailableError:
