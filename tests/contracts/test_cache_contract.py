@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,7 +17,6 @@ from kestrun_py.errors import (
     CacheError,
     CacheUnavailableError,
     LeaseLostError,
-    LockTimeoutError,
 )
 
 LONG = Expiration(sliding=1200)
@@ -158,20 +156,6 @@ async def test_windows_that_no_timespan_holds(cache: DistributedCache, name: str
         await cache.set("key", b"value", **{name: 1e12})
 
 
-async def _alive_in_time(act: Callable[[], Awaitable[bytes | None]], since: float, window: float) -> None:
-    """Asserts that an entry is there, unless this machine was so slow that it may be gone."""
-    value = await act()
-    assert value == b"value" or time.monotonic() - since >= window
-
-
-async def test_absolute_expiration(cache: DistributedCache) -> None:
-    began = time.monotonic()
-    await cache.set("key", b"value", absolute_expiration=datetime.now(UTC) + timedelta(seconds=1.2))
-    await _alive_in_time(lambda: cache.get("key"), began, 1.2)
-    await asyncio.sleep(1.4)
-    assert await cache.get("key") is None
-
-
 async def test_naive_time_is_utc(cache: DistributedCache) -> None:
     naive = (datetime.now(UTC) + timedelta(seconds=30)).replace(tzinfo=None)
     await cache.set("key", b"value", absolute_expiration=naive)
@@ -181,77 +165,6 @@ async def test_naive_time_is_utc(cache: DistributedCache) -> None:
     await cache.release(lease)
 
 
-async def test_relative_expiration_wins(cache: DistributedCache) -> None:
-    began = time.monotonic()
-    far = datetime.now(UTC) + timedelta(hours=1)
-    await cache.set("key", b"value", absolute_expiration=far, absolute_expiration_relative_to_now=1.2)
-    await _alive_in_time(lambda: cache.get("key"), began, 1.2)
-    await asyncio.sleep(1.4)
-    assert await cache.get("key") is None
-
-
-async def test_absolute_expiration_is_not_extended(cache: DistributedCache) -> None:
-    began = time.monotonic()
-    await cache.set("key", b"value", absolute_expiration_relative_to_now=1.5)
-    while time.monotonic() - began < 1.8:
-        await cache.get("key")
-        await cache.refresh("key")
-        await asyncio.sleep(0.1)
-    assert await cache.get("key") is None
-
-
-async def test_sliding_expiration(cache: DistributedCache) -> None:
-    await cache.set("key", b"value", sliding_expiration=1)
-    await asyncio.sleep(1.3)
-    assert await cache.get("key") is None
-
-
-async def test_fraction_of_a_second(cache: DistributedCache) -> None:
-    began = time.monotonic()
-    await cache.set("key", b"value", sliding_expiration=0.6)
-    await _alive_in_time(lambda: cache.get("key"), began, 0.6)
-    await asyncio.sleep(1.4)  # a table holds whole seconds
-    assert await cache.get("key") is None
-
-
-@pytest.mark.parametrize("how", ["get", "refresh", "lock"])
-async def test_access_extends_sliding_expiration(cache: DistributedCache, how: str) -> None:
-    async def access() -> None:
-        if how == "lock":
-            lease = await cache.lock("key", lease_time=0.5, timeout=10)
-            if lease is not None:
-                await cache.release(lease)
-        else:
-            await getattr(cache, how)("key")
-
-    await cache.set("key", b"value", sliding_expiration=2)
-    began = touched = time.monotonic()
-    gap = 0.0
-    while touched - began < 3:
-        await asyncio.sleep(0.3)
-        await access()
-        gap, touched = max(gap, time.monotonic() - touched), time.monotonic()
-    assert await cache.get("key") == b"value" or gap > 1.9
-    await asyncio.sleep(2.3)
-    assert await cache.get("key") is None
-
-
-async def test_sliding_expiration_ends_at_the_absolute_one(cache: DistributedCache) -> None:
-    await cache.set("key", b"value", sliding_expiration=1.5, absolute_expiration_relative_to_now=2)
-    began = time.monotonic()
-    while time.monotonic() - began < 2.3:
-        await cache.get("key")
-        await asyncio.sleep(0.1)
-    assert await cache.get("key") is None
-
-
-async def test_set_replaces_the_expiration(cache: DistributedCache) -> None:
-    await cache.set("key", b"first", absolute_expiration_relative_to_now=1)
-    await cache.set("key", b"second", sliding_expiration=600)
-    await asyncio.sleep(1.3)
-    assert await cache.get("key") == b"second"
-
-
 # Locks
 
 
@@ -259,15 +172,6 @@ async def take(cache: DistributedCache, key: str = "key", lease_time: float = 30
     lease = await cache.lock(key, lease_time=lease_time, timeout=timeout)
     assert lease is not None
     return lease
-
-
-async def warm_up(cache: DistributedCache) -> None:
-    """Does everything once: a database may take a second over the first statements of a connection."""
-    await cache.store("first", b"value", LONG)
-    await cache.commit(await take(cache, "first"), b"after", LONG)
-    lease = await take(cache, "first")
-    await cache.renew(lease, lease_time=30, timeout=30)
-    await cache.release(lease)
 
 
 async def test_lock_of_missing_key_locks_and_writes_nothing(cache: DistributedCache) -> None:
@@ -285,48 +189,12 @@ async def test_lock_reads_and_commit_stores(cache: DistributedCache) -> None:
     assert await cache.get("key") == b"after"
 
 
-async def test_lock_is_exclusive(cache: DistributedCache) -> None:
-    await cache.store("key", b"value", LONG)
-    await cache.store("other", b"value", LONG)
-    lease = await take(cache)
-    began = time.monotonic()
-    with pytest.raises(LockTimeoutError):
-        await cache.lock("key", lease_time=30, timeout=0.3)
-    assert 0.25 < time.monotonic() - began < 10
-    await cache.release(await take(cache, "other"))
-    await cache.release(lease)
-    await cache.release(await take(cache))
-
-
 async def test_reading_needs_no_lock(cache: DistributedCache) -> None:
     await cache.store("key", b"value", LONG)
     lease = await take(cache)
     assert await cache.get("key") == b"value"
     await cache.refresh("key")
     await cache.commit(lease, b"after", LONG)
-
-
-@pytest.mark.parametrize("end", ["commit", "release", "remove", "expire"])
-async def test_waiter_gets_the_lock(cache: DistributedCache, end: str) -> None:
-    await cache.store("key", b"before", LONG)
-    lease = await take(cache, lease_time=0.7 if end == "expire" else 30)
-    waiter = asyncio.create_task(cache.lock("key", lease_time=30, timeout=30))
-    await asyncio.sleep(0.3)
-    assert not waiter.done()
-    if end == "commit":
-        await cache.commit(lease, b"after", LONG)
-    elif end == "release":
-        await cache.release(lease)
-    elif end == "remove":
-        await cache.commit(lease, None, LONG)
-    taken = await waiter
-    if end == "remove":
-        assert taken is None
-    else:
-        assert taken is not None
-        assert taken.value == (b"after" if end == "commit" else b"before")
-        await cache.commit(taken, b"last", LONG)
-        assert await cache.get("key") == b"last"
 
 
 async def test_commit_of_nothing_removes(cache: DistributedCache) -> None:
@@ -368,46 +236,6 @@ async def test_storing_ends_the_lock_of_what_is_replaced(cache: DistributedCache
     assert await cache.get("key") == b"newest"
 
 
-@pytest.mark.parametrize("value", [b"after", None])
-async def test_expired_lease_that_nobody_took_still_commits(cache: DistributedCache, value: bytes | None) -> None:
-    await cache.store("key", b"before", LONG)
-    lease = await take(cache, lease_time=0.2)
-    await asyncio.sleep(0.4)
-    await cache.commit(lease, value, LONG)
-    assert await cache.get("key") == value
-
-
-async def test_expired_lease_that_nobody_took_can_be_renewed(cache: DistributedCache) -> None:
-    await cache.store("key", b"before", LONG)
-    lease = await take(cache, lease_time=0.2)
-    await asyncio.sleep(0.4)
-    assert await cache.renew(lease, lease_time=30, timeout=10)
-    with pytest.raises(LockTimeoutError):
-        await cache.lock("key", lease_time=30, timeout=0.1)
-    await cache.commit(lease, b"after", LONG)
-
-
-async def test_expired_lease_of_an_expired_entry_is_lost(cache: DistributedCache) -> None:
-    for value in (b"ghost", None):
-        await cache.store("key", b"before", Expiration(sliding=1))
-        lease = await take(cache, lease_time=0.2)
-        await asyncio.sleep(1.4)
-        assert not await cache.renew(lease, lease_time=30, timeout=10)
-        with pytest.raises(LeaseLostError):
-            await cache.commit(lease, value, LONG)
-        assert await cache.get("key") is None
-
-
-async def test_live_lease_of_an_expired_entry_commits_what_has_expired(cache: DistributedCache) -> None:
-    await warm_up(cache)
-    absolute = time.time() + 2
-    await cache.store("key", b"before", Expiration(absolute=absolute))
-    lease = await take(cache)
-    await asyncio.sleep(absolute + 0.2 - time.time())
-    await cache.commit(lease, b"after", Expiration(absolute=absolute))
-    assert await cache.get("key") is None
-
-
 async def test_released_lease_cannot_commit(cache: DistributedCache) -> None:
     await cache.store("key", b"value", LONG)
     lease = await take(cache)
@@ -441,82 +269,6 @@ async def test_who_waits_hears_that_another_holder_has_the_lock(cache: Distribut
     await cache.release(lease)
     assert await waiter is not None
     assert busy == ["key"]
-
-
-async def test_lost_lease_harms_nobody(cache: DistributedCache) -> None:
-    await cache.store("key", b"value", LONG)
-    lost = await take(cache, lease_time=0.2)
-    holder = await take(cache)
-    assert not await cache.renew(lost, lease_time=30, timeout=10)
-    await cache.release(lost)
-    for value in (b"late", None):
-        with pytest.raises(LeaseLostError):
-            await cache.commit(lost, value, LONG)
-    with pytest.raises(LockTimeoutError):
-        await cache.lock("key", lease_time=30, timeout=0.1)
-    await cache.commit(holder, b"in time", LONG)
-    assert await cache.get("key") == b"in time"
-
-
-async def test_renewed_lease_holds(cache: DistributedCache) -> None:
-    await cache.store("key", b"value", LONG)
-    lease = await take(cache, lease_time=3)
-    assert await cache.renew(lease, lease_time=30, timeout=10)
-    with pytest.raises(LockTimeoutError):
-        await cache.lock("key", lease_time=30, timeout=3.3)
-    await cache.commit(lease, b"after", LONG)
-
-
-async def test_entry_lives_as_long_as_its_lease(cache: DistributedCache) -> None:
-    await warm_up(cache)
-    await cache.store("key", b"value", Expiration(sliding=1))
-    lease = await take(cache)
-    await asyncio.sleep(1.3)
-    assert await cache.renew(lease, lease_time=30, timeout=10)
-    await cache.commit(lease, b"after", LONG)
-    assert await cache.get("key") == b"after"
-
-
-async def test_released_entry_expires_as_before(cache: DistributedCache) -> None:
-    await warm_up(cache)
-    await cache.store("key", b"value", Expiration(sliding=1))
-    await cache.release(await take(cache))
-    await asyncio.sleep(1.4)
-    assert await cache.lock("key", lease_time=30, timeout=10) is None
-
-
-async def test_lease_knows_the_absolute_expiration(cache: DistributedCache) -> None:
-    await warm_up(cache)
-    absolute = time.time() + 2
-    await cache.store("key", b"value", Expiration(sliding=600, absolute=absolute))
-    for _ in range(2):
-        lease = await take(cache)
-        assert lease.absolute == pytest.approx(absolute, abs=0.001)
-        await cache.commit(lease, b"after", Expiration(sliding=600, absolute=lease.absolute))
-    await asyncio.sleep(2.3)
-    assert await cache.get("key") is None
-    assert await cache.lock("key", lease_time=30, timeout=10) is None
-
-
-async def test_commit_sets_the_expiration(cache: DistributedCache) -> None:
-    await cache.store("key", b"value", LONG)
-    await cache.commit(await take(cache), b"after", Expiration(sliding=1))
-    await asyncio.sleep(1.3)
-    assert await cache.get("key") is None
-
-
-async def test_cancelled_waiter_leaves_no_lock(cache: DistributedCache) -> None:
-    await cache.store("key", b"value", LONG)
-    lease = await take(cache)
-    waiters = [asyncio.create_task(cache.lock("key", lease_time=60, timeout=60)) for _ in range(5)]
-    await asyncio.sleep(0.2)
-    for waiter in waiters:
-        waiter.cancel()
-    assert all(
-        isinstance(one, asyncio.CancelledError) for one in await asyncio.gather(*waiters, return_exceptions=True)
-    )
-    await cache.release(lease)
-    await cache.release(await take(cache, timeout=30))
 
 
 async def test_cancelled_lock_is_released(cache: DistributedCache) -> None:
