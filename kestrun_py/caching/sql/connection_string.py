@@ -1,7 +1,12 @@
-"""Connection strings: ADO.NET's grammar, ODBC's grammar, and what a SQL cache takes from either."""
+"""Connection strings: ADO.NET's grammar, ODBC's grammar, and what a SQL cache takes from either.
+
+No message quotes a piece of a text that was not understood: it may belong to a password. Messages hold positions and
+the names of known keywords.
+"""
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,17 +18,25 @@ __all__ = [
     "ConnectionSettings",
     "Keywords",
     "SessionSettings",
+    "check_no_url",
     "is_odbc_string",
     "odbc_string",
     "parse_ado_string",
     "parse_odbc_string",
     "passed_through",
+    "unknown_keyword",
 ]
 
 DEFAULT_POOL_SIZE: Final = 10
-_LARGEST_POOL: Final = 1000
+_LARGEST_POOL: Final = 32_767
 _TRUE: Final = frozenset({"true", "yes"})
 _FALSE: Final = frozenset({"false", "no"})
+_URL: Final = re.compile(r"[a-z][\w+.:-]*://", re.IGNORECASE)
+# What messages show: the keywords for the server, the database and the user.
+_SHOWN: Final = frozenset({"server", "servername", "host", "dsn", "filedsn", "database", "user id", "username", "uid"})
+_NEXT_PAIR: Final = re.compile(r"\s[\w ]*=")
+# A shorter password is masked where it stands as a value: everywhere else, its letters are those of other words.
+_SHORTEST_MASKED: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +62,7 @@ class ConnectionSettings:
         odbc: The ODBC connection string.
         prefix: What every statement begins with on a connection that is made by `odbc`.
         session: How to connect to a server that keeps a session for each connection, if that is to be tried first.
+        fallbacks: How to connect to the other servers, in order, where this one gives no connection.
         address: The server and the database, for messages.
         login_timeout: Seconds to wait for a new connection.
         command_timeout: Seconds after which the server gives a statement up; 0 for never.
@@ -62,6 +76,7 @@ class ConnectionSettings:
     address: str
     prefix: str = ""
     session: SessionSettings | None = None
+    fallbacks: tuple[ConnectionSettings, ...] = ()
     login_timeout: int = 15
     command_timeout: int = 30
     min_size: int = 0
@@ -75,8 +90,25 @@ class ConnectionSettings:
     def without_secrets(self, text: str) -> str:
         """Returns a text with every password in it replaced by stars."""
         for secret in self.secrets:
-            text = text.replace(secret, "***")
+            pattern = re.escape(secret)
+            if len(secret) < _SHORTEST_MASKED:
+                pattern = rf"(?<=[={{'\"]){pattern}(?=[;}}'\"\s]|\Z)"
+            text = re.sub(pattern, "***", text)
         return text
+
+
+def check_no_url(text: str, instead: str) -> None:
+    """Raises `ArgumentError` for a URL of a kind that is not understood; it says what to write instead."""
+    if _URL.match(text):
+        raise ArgumentError(f"The connection string is a URL of a kind that is not understood; write {instead}")
+
+
+def _check_shown(keyword: str, value: str) -> None:
+    """Refuses a name that holds the next pair: messages would show its value."""
+    if keyword in _SHOWN and _NEXT_PAIR.search(value):
+        raise ArgumentError(
+            f"The connection string's value of '{keyword}' holds a further 'key='; parts are separated by ';'."
+        )
 
 
 def is_odbc_string(text: str) -> bool:
@@ -91,9 +123,12 @@ def is_odbc_string(text: str) -> bool:
 
 def passed_through(text: str) -> ConnectionSettings:
     """The settings of an ODBC connection string, which is used as it is."""
-    values = dict(reversed(parse_odbc_string(text)))
+    pairs = parse_odbc_string(text)
+    for keyword, value in pairs:
+        _check_shown(keyword, value)
+    values = dict(reversed(pairs))
     server = values.get("server") or values.get("servername") or values.get("dsn") or values.get("filedsn")
-    secrets = tuple(filter(None, (values.get("pwd"), values.get("password"))))
+    secrets = tuple(value for keyword, value in pairs if keyword in ("pwd", "password") and value)
     return ConnectionSettings(text, _address(server or "the ODBC data source", values.get("database")), secrets=secrets)
 
 
@@ -104,27 +139,26 @@ def parse_ado_string(text: str) -> list[tuple[str, str]]:
     quotes may hold anything, the quote itself doubled.
 
     Returns:
-        The pairs in order, keys in lower case with single spaces; pairs with an empty value are left out.
+        The pairs in order, keys in lower case with single spaces.
 
     Raises:
-        ArgumentError: The text does not follow the grammar; the message holds no value of it.
+        ArgumentError: The text does not follow the grammar; the message holds no piece of it.
     """
-    pairs = []
+    pairs: list[tuple[str, str]] = []
     position = 0
     while position < len(text):
         if text[position] in ";\0" or text[position].isspace():
             position += 1
             continue
-        key, position = _ado_key(text, position)
-        value, position = _ado_value(text, position, key)
-        if value:
-            pairs.append((key, value))
+        number = len(pairs) + 1
+        key, position = _ado_key(text, position, number)
+        value, position = _ado_value(text, position, number)
+        pairs.append((key, value))
     return pairs
 
 
-def _ado_key(text: str, position: int) -> tuple[str, int]:
+def _ado_key(text: str, position: int, number: int) -> tuple[str, int]:
     key = ""
-    start = position
     while position < len(text):
         if text.startswith("==", position):
             key += "="
@@ -132,55 +166,53 @@ def _ado_key(text: str, position: int) -> tuple[str, int]:
         elif text[position] == "=":
             break
         elif text[position] == ";":
-            raise _malformed(text, start, "has no '='")
+            raise _malformed(number, "has no '='")
         else:
             key += text[position]
             position += 1
     else:
-        raise _malformed(text, start, "has no '='")
+        raise _malformed(number, "has no '='")
     key = " ".join(key.split()).lower()
     if not key:
-        raise _malformed(text, start, "has no name before its '='")
+        raise _malformed(number, "has no name before its '='")
     return key, position + 1
 
 
-def _ado_value(text: str, position: int, key: str) -> tuple[str, int]:
+def _ado_value(text: str, position: int, number: int) -> tuple[str, int]:
     while position < len(text) and text[position].isspace():
         position += 1
     if position == len(text) or text[position] not in "'\"":
         end = text.find(";", position)
         end = len(text) if end < 0 else end
         return text[position:end].strip(), end + 1
-    value, position = _quoted(text, position, key)
+    value, position = _quoted(text, position, number)
     end = text.find(";", position)
     end = len(text) if end < 0 else end
     if text[position:end].strip():
         raise ArgumentError(
-            f"The connection string's value of '{key}' goes on after its closing quote; "
+            f"The value of part {number} of the connection string goes on after its closing quote; "
             "put a ';' after it, or double the quote inside it."
         )
     return value, end + 1
 
 
-def _quoted(text: str, position: int, key: str) -> tuple[str, int]:
+def _quoted(text: str, position: int, number: int) -> tuple[str, int]:
     quote = text[position]
     position += 1
     parts = []
     while True:
         end = text.find(quote, position)
         if end < 0:
-            raise ArgumentError(f"The connection string's value of '{key}' has no closing {quote}.")
+            raise ArgumentError(f"The value of part {number} of the connection string has no closing {quote}.")
         parts.append(text[position:end])
         if not text.startswith(quote * 2, end):
             return quote.join(parts), end + 1
         position = end + 2
 
 
-def _malformed(text: str, position: int, problem: str) -> ArgumentError:
-    # Only a position is named: the piece may be the rest of a password that holds a semicolon.
-    count = text.count(";", 0, position) + 1
+def _malformed(number: int, problem: str) -> ArgumentError:
     return ArgumentError(
-        f"Part {count} of the connection string {problem}; parts are key=value, separated by ';' "
+        f"Part {number} of the connection string {problem}; parts are key=value, separated by ';' "
         "(a value that holds a ';' goes in quotes)."
     )
 
@@ -252,16 +284,14 @@ class Keywords:
 
     def __init__(self, pairs: Iterable[tuple[str, str]], known: Mapping[str, str]) -> None:
         self._values: dict[str, str] = {}
-        for key, value in pairs:
+        for number, (key, value) in enumerate(pairs, start=1):
             if key not in known:
-                raise ArgumentError(
-                    f"The connection string's keyword '{key}' is not supported. Supported are: "
-                    + ", ".join(sorted({name for name in known.values() if name}))
-                    + "; or give an ODBC connection string (with Driver=)."
-                )
+                raise unknown_keyword(f"Part {number} of the connection string", key, known)
             if "\0" in value:
                 raise ArgumentError(f"The connection string's value of '{key}' holds a NUL character.")
-            self._values[known[key]] = value
+            _check_shown(known[key], value)
+            if value:
+                self._values[known[key]] = value
 
     def text(self, keyword: str, default: str = "") -> str:
         """The text of a keyword."""
@@ -277,7 +307,7 @@ class Keywords:
             return True
         if word in _FALSE:
             return False
-        raise ArgumentError(f"The connection string's '{keyword}' is true or false (yes or no), not '{value}'.")
+        raise ArgumentError(f"The connection string's '{keyword}' must be true or false (yes or no).")
 
     def number(self, keyword: str, default: int, *, least: int = 0, most: int = 2**31 - 1) -> int:
         """An integer from `least` to `most`."""
@@ -285,15 +315,13 @@ class Keywords:
         if value is None:
             return default
         if not (value.isascii() and value.isdigit() and len(value) <= 10 and least <= int(value) <= most):
-            raise ArgumentError(
-                f"The connection string's '{keyword}' is a whole number from {least} to {most}, not '{value}'."
-            )
+            raise ArgumentError(f"The connection string's '{keyword}' must be a whole number from {least} to {most}.")
         return int(value)
 
     def settings(self, odbc: str, server: str, database: str, *, login_timeout: int) -> ConnectionSettings:
         """The settings whose keywords every dialect shares."""
-        max_size = self.number("max pool size", DEFAULT_POOL_SIZE, least=1, most=_LARGEST_POOL)
         min_size = self.number("min pool size", 0, most=_LARGEST_POOL)
+        max_size = self.number("max pool size", max(DEFAULT_POOL_SIZE, min_size), least=1, most=_LARGEST_POOL)
         if min_size > max_size:
             raise ArgumentError(
                 f"The connection string's 'min pool size' ({min_size}) exceeds its 'max pool size' ({max_size})."
@@ -308,6 +336,17 @@ class Keywords:
             pooling=self.flag("pooling", default=True),
             secrets=tuple(filter(None, (self.text("password"),))),
         )
+
+
+def unknown_keyword(where: str, key: str, known: Mapping[str, str]) -> ArgumentError:
+    """The error that says where a keyword is not known; it may name a similar one that is, never the text's own."""
+    similar = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
+    hint = f" (did you mean '{similar[0]}'?)" if similar else ""
+    return ArgumentError(
+        f"{where} has a keyword that is not supported{hint}. Supported are: "
+        + ", ".join(sorted({name for name in known.values() if name}))
+        + ". A value that holds a ';' goes in quotes. An ODBC connection string (with Driver=) may hold others."
+    )
 
 
 def _address(server: str, database: str | None) -> str:

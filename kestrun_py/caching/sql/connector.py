@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 from kestrun_py.caching.sql import _odbc
@@ -12,6 +13,28 @@ __all__ = ["Connector"]
 
 
 class Connector:
+    """Opens connections to the first of several servers that gives one.
+
+    Args:
+        settings: How to connect.
+    """
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        *self._first, self._last = [_Server(server) for server in (settings, *settings.fallbacks)]
+
+    async def open(self) -> Link:
+        """Connects.
+
+        Raises:
+            pyodbc.Error: No server can be reached, or the last one refuses.
+        """
+        for server in self._first:
+            with suppress(_odbc.pyodbc.Error):
+                return await server.open()
+        return await self._last.open()
+
+
+class _Server:
     """Opens connections to a server, or to a pooler in front of it.
 
     A pooler in transaction mode gives the session behind a connection to another client after each transaction. What a
@@ -27,11 +50,6 @@ class Connector:
         self._session = settings.session
 
     async def open(self) -> Link:
-        """Connects.
-
-        Raises:
-            pyodbc.Error: The server cannot be reached, or refuses.
-        """
         if self._session is not None:
             link = await self._open_session(self._session)
             if link is not None:

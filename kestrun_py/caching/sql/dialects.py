@@ -7,6 +7,7 @@ from typing import Final
 from kestrun_py.caching.sql.connection_string import is_odbc_string, parse_ado_string, parse_odbc_string
 from kestrun_py.caching.sql.dialect import SqlDialect
 from kestrun_py.caching.sql.postgres import PostgresDialect
+from kestrun_py.caching.sql.postgres_settings import is_postgres_string
 from kestrun_py.caching.sql.sqlserver import SqlServerDialect
 from kestrun_py.errors import ArgumentError
 
@@ -24,7 +25,7 @@ def dialect_of(connection_string: str) -> SqlDialect:
 
 
 def _is_for_postgres(text: str) -> bool:
-    if text.lower().startswith(("postgresql://", "postgres://")):
+    if is_postgres_string(text):
         return True
     if is_odbc_string(text):
         driver = dict(parse_odbc_string(text)).get("driver", "").lower()

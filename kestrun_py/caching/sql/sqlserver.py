@@ -10,6 +10,7 @@ from kestrun_py.caching.sql._sqlserver_sql import sqlserver_statements
 from kestrun_py.caching.sql.connection_string import (
     ConnectionSettings,
     Keywords,
+    check_no_url,
     is_odbc_string,
     odbc_string,
     parse_ado_string,
@@ -128,6 +129,7 @@ class SqlServerDialect(SqlDialect):
     def settings(self, connection_string: str) -> ConnectionSettings:
         if is_odbc_string(connection_string):
             return passed_through(connection_string)
+        check_no_url(connection_string.strip(), "'Server=host,port;Database=...;User Id=...;Password=...'.")
         keywords = Keywords(parse_ado_string(connection_string), _KEYWORDS)
         server = keywords.text("server")
         if not server:
@@ -186,16 +188,16 @@ def _server(value: str) -> tuple[str, str]:
     """The host (with its instance) and the port of ``[tcp:]host[\\instance][,port]``."""
     scheme, colon, rest = value.partition(":")
     if colon and scheme.lower() in ("np", "lpc", "admin"):
-        raise ArgumentError(f"The connection string's server '{value}': only TCP is supported, as 'tcp:host,port'.")
+        raise ArgumentError("The connection string's server is not reached by TCP; write 'Server=tcp:host,port'.")
     server = rest if colon and scheme.lower() == "tcp" else value
     host, comma, port = (part.strip() for part in server.rpartition(",")) if "," in server else (server.strip(), "", "")
     if comma and not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
-        raise ArgumentError(f"The connection string's server '{value}': the port is a number from 1 to 65535.")
+        raise ArgumentError("The port of the connection string's server must be a number from 1 to 65535.")
     if host.count(":") == 1:
-        raise ArgumentError(f"The connection string's server '{value}': a port goes after a comma, as in 'host,1433'.")
+        raise ArgumentError("The port of the connection string's server goes after a comma, as in 'host,1433'.")
     name, backslash, instance = host.partition("\\")
     if not name or name.lower() == "(localdb)":
-        raise ArgumentError(f"The connection string's server '{value}' is not a host that can be reached by TCP.")
+        raise ArgumentError("The connection string's server is not a host that can be reached by TCP.")
     if name.lower() in _LOCAL:
         name = "localhost"
     return name + backslash + instance, port
@@ -264,9 +266,7 @@ def _encrypt(keywords: Keywords) -> str:
     # Said to every driver: SqlClient encrypts unless told otherwise, and so does Microsoft's driver 18, but not the 17.
     value = keywords.text("encrypt") or "mandatory"
     if value.lower() not in _ENCRYPT:
-        raise ArgumentError(
-            f"The connection string's 'encrypt' is True, False, Mandatory, Optional or Strict, not '{value}'."
-        )
+        raise ArgumentError("The connection string's 'encrypt' must be True, False, Mandatory, Optional or Strict.")
     return _ENCRYPT[value.lower()]
 
 
@@ -275,8 +275,9 @@ def _authentication(keywords: Keywords) -> str:
     name = value.lower().replace(" ", "")
     if value and name not in _AUTHENTICATION:
         raise ArgumentError(
-            f"The connection string's 'authentication' of '{value}' is not supported by the ODBC driver; "
-            "supported are " + ", ".join(_AUTHENTICATION.values()) + "."
+            "The connection string's 'authentication' is not supported by the ODBC driver; supported are "
+            + ", ".join(_AUTHENTICATION.values())
+            + "."
         )
     return _AUTHENTICATION.get(name, "")
 

@@ -22,7 +22,9 @@ DRIVER = "ODBC Driver 18 for SQL Server"
 @pytest.fixture(autouse=True)
 def _drivers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kestrun_py.caching.sql.sqlserver.find_sqlserver_driver", lambda: Driver(DRIVER))
-    monkeypatch.setattr("kestrun_py.caching.sql.postgres.find_postgres_driver", lambda: Driver("PostgreSQL Unicode"))
+    monkeypatch.setattr(
+        "kestrun_py.caching.sql.postgres_settings.find_postgres_driver", lambda: Driver("PostgreSQL Unicode")
+    )
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def options(text: str, dialect: SqlDialect | None = None) -> dict[str, str]:
         ("a=1", [("a", "1")]),
         ("a=1;", [("a", "1")]),
         (" A b  C = 1 2 ; d=3", [("a b c", "1 2"), ("d", "3")]),
-        ("a=;b= ;c=3", [("c", "3")]),
+        ("a=;b= ;c=3", [("a", ""), ("b", ""), ("c", "3")]),
         ("a='1;2'", [("a", "1;2")]),
         ('a="1;2" ;b=3', [("a", "1;2"), ("b", "3")]),
         ("a='it''s'", [("a", "it's")]),
@@ -69,8 +71,8 @@ def test_ado_strings_are_split(text: str, pairs: list[tuple[str, str]]) -> None:
     [
         ("Server=x;secret", "Part 2 of the connection string has no '='"),
         ("=secret", "Part 1 of the connection string has no name"),
-        ("Password='secret", "'password' has no closing '"),
-        ("Password='secret'secret", "'password' goes on after its closing quote"),
+        ("Password='secret", "The value of part 1 of the connection string has no closing '"),
+        ("Password='secret'secret", "The value of part 1 of the connection string goes on after its closing quote"),
         ("Server=x;Password=se;cret", "Part 3"),
     ],
 )
@@ -129,8 +131,90 @@ def test_any_password_reaches_the_driver_and_never_shows(password: str) -> None:
     for dialect, start in ((SqlServerDialect(), "Server=s;User Id=u;"), (PostgresDialect(), "Host=s;")):
         settings = dialect.settings(f'{start}Password="{quoted}"')
         assert dict(parse_odbc_string(settings.odbc))["pwd"] == password
-        assert settings.without_secrets(f"a {password} b").count("***") >= 1
+        assert settings.without_secrets(f"PWD={password};").count("***") >= 1
         assert repr(settings) == "ConnectionSettings(address='s')"
+
+
+SECRET = "Xq7vZ2kW"
+
+MALFORMED = [
+    f"host=h user=u password={SECRET} dbname=d colour=red",
+    f"Host=h User Name=u Password={SECRET}",
+    f"Host=h;Database=d Password={SECRET};Username=u",
+    f"Host=h;Username=u Password={SECRET}",
+    f"Server=h Password={SECRET};User Id=u",
+    f"Server=h;Database=d;User Id=u Password={SECRET}",
+    f"Server=h;User Id=u;Password=ab;{SECRET}=ef",
+    f"Server=h;User Id=u;Password=ab;{SECRET}",
+    f"Server=h;User Id=u;Password=ab;{SECRET}='x",
+    f"Server=h;User Id=u;Password='ab';{SECRET}='x'y",
+    f"Server=h;User Id=u;Password='ab'{SECRET}",
+    f"Server=h;User Id=u;Password=ab={SECRET};=x",
+    f"mssql+pyodbc://u:{SECRET}@h/d?driver=ODBC+Driver+18",
+    f"jdbc:sqlserver://h:1433;user=u;password={SECRET};colour=red",
+    f"jdbc:postgresql://h/d?user=u&password={SECRET}",
+    f"mysql://u:{SECRET}@h/d",
+    f"postgresql://u:12#{SECRET}@h/d",
+    f"postgresql://u:12/{SECRET}@h/d",
+    f"postgresql://u:12?{SECRET}@h/d",
+    f"postgresql://u:{SECRET}@h:port/d",
+    f"postgresql://u@h/d?{SECRET}",
+    f"postgresql://u@h/d?{SECRET}=x",
+    f"postgresql+psycopg2://u:{SECRET}@h:1:2/d",
+    f"Driver=x;Server=h PWD={SECRET}",
+    f"DSN=d PWD={SECRET}",
+]
+
+MALFORMED_VALUES = [
+    (SqlServerDialect, f"Server=h;User Id=u;Encrypt={SECRET}"),
+    (SqlServerDialect, f"Server=h;User Id=u;TrustServerCertificate={SECRET}"),
+    (SqlServerDialect, f"Server=h;User Id=u;Authentication={SECRET}"),
+    (SqlServerDialect, f"Server=h;User Id=u;Connect Timeout={SECRET}"),
+    (SqlServerDialect, f"Server=np:{SECRET};User Id=u"),
+    (SqlServerDialect, f"Server=h:{SECRET};User Id=u"),
+    (SqlServerDialect, f"Server=h,{SECRET};User Id=u"),
+    (PostgresDialect, f"Host=h;SSL Mode={SECRET}"),
+    (PostgresDialect, f"Host=h;Port={SECRET}"),
+    (PostgresDialect, f"Host=h:{SECRET}"),
+]
+
+
+def assert_is_refused_in_secrecy(dialect: SqlDialect, text: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        dialect.settings(text)
+    assert SECRET.lower() not in str(caught.value).lower()
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("dialect", [SqlServerDialect(), PostgresDialect()])
+@pytest.mark.parametrize("text", MALFORMED)
+def test_no_message_holds_a_piece_of_what_was_not_understood(text: str, dialect: SqlDialect) -> None:
+    assert_is_refused_in_secrecy(dialect, text)
+
+
+@pytest.mark.parametrize(("dialect", "text"), MALFORMED_VALUES)
+def test_no_message_holds_a_value_that_was_not_understood(dialect: type[SqlDialect], text: str) -> None:
+    assert_is_refused_in_secrecy(dialect(), text)
+
+
+def test_a_similar_keyword_is_suggested() -> None:
+    with pytest.raises(ArgumentError, match=r"Part 2 .* not supported \(did you mean 'password'\?\)"):
+        PostgresDialect().settings("Host=h;Pasword=x")
+
+
+def test_a_url_for_sql_server_says_what_to_write() -> None:
+    with pytest.raises(ArgumentError, match="write 'Server=host,port;Database="):
+        SqlServerDialect().settings("mssql+pyodbc://u:p@h/d")
+
+
+@pytest.mark.parametrize("password", ["p", "o", "po", "'", "=", " ", "999"])
+def test_a_short_password_is_masked_where_it_is_a_value(password: str) -> None:
+    quoted = password.replace('"', '""')
+    settings = PostgresDialect().settings(f'Host=h;Password="{quoted}"')
+    message = 'connection to server at "127.0.0.1", port 5999 failed: Connection refused'
+    assert settings.without_secrets(message) == message
+    assert settings.without_secrets(f"PWD={password};UID=u") == "PWD=***;UID=u"
+    assert settings.without_secrets(f'"{password}"') == '"***"'
 
 
 # SQL Server
@@ -178,8 +262,8 @@ def test_every_form_of_a_server(key: str, value: str, server: str) -> None:
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        ("np:\\\\host\\pipe\\sql", "only TCP"),
-        ("lpc:host", "only TCP"),
+        ("np:\\\\host\\pipe\\sql", "not reached by TCP"),
+        ("lpc:host", "not reached by TCP"),
         ("(localdb)\\MSSQLLocalDB", "not a host"),
         ("host,", "port"),
         ("host,0", "port"),
@@ -238,13 +322,13 @@ def test_keywords_of_sqlclient(text: str, key: str, value: str | None) -> None:
         ("User Id=u", "names no server"),
         ("Server=s", "nothing about the login"),
         ("Server=s;Integrated Security=no", "nothing about the login"),
-        ("Server=s;User Id=u;Colour=red", "keyword 'colour' is not supported"),
-        ("Server=s;User Id=u;Encrypt=maybe", "'encrypt' is True, False"),
-        ("Server=s;User Id=u;TrustServerCertificate=1", "'trust server certificate' is true or false"),
-        ("Server=s;User Id=u;Connect Timeout=soon", "'connect timeout' is a whole number"),
-        ("Server=s;User Id=u;Max Pool Size=0", "'max pool size' is a whole number from 1"),
+        ("Server=s;User Id=u;Colour=red", "Part 3 of the connection string has a keyword that is not supported"),
+        ("Server=s;User Id=u;Encrypt=maybe", "'encrypt' must be True, False"),
+        ("Server=s;User Id=u;TrustServerCertificate=1", "'trust server certificate' must be true or false"),
+        ("Server=s;User Id=u;Connect Timeout=soon", "'connect timeout' must be a whole number"),
+        ("Server=s;User Id=u;Max Pool Size=0", "'max pool size' must be a whole number from 1"),
         ("Server=s;User Id=u;Min Pool Size=5;Max Pool Size=4", "'min pool size' .5. exceeds"),
-        ("Server=s;Authentication=Active Directory Default", "'Active Directory Default' is not supported"),
+        ("Server=s;Authentication=Active Directory Default", "'authentication' is not supported by the ODBC driver"),
         ("Server=s;User Id=u;Password=a\0b", "NUL"),
     ],
 )
@@ -261,6 +345,23 @@ def test_the_pool_follows_the_connection_string() -> None:
     settings = SqlServerDialect().settings("Server=s;UID=u;Connect Timeout=0")
     assert (settings.max_size, settings.min_size, settings.pooling, settings.command_timeout) == (10, 0, True, 30)
     assert settings.login_timeout == 15
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes"),
+    [
+        ("", (0, 10)),
+        ("Min Pool Size=5", (5, 10)),
+        ("Min Pool Size=20", (20, 20)),
+        ("Max Pool Size=2000", (0, 2000)),
+        ("Max Pool Size=3", (0, 3)),
+        ("Min Pool Size=100;Max Pool Size=2000", (100, 2000)),
+    ],
+)
+def test_sizes_of_the_pool(text: str, sizes: tuple[int, int]) -> None:
+    for dialect, start in ((SqlServerDialect(), "Server=s;User Id=u;"), (PostgresDialect(), "Host=s;")):
+        settings = dialect.settings(start + text)
+        assert (settings.min_size, settings.max_size) == sizes
 
 
 @pytest.mark.usefixtures("_free_tds")
@@ -408,14 +509,88 @@ def test_short_urls(url: str, server: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "server", "port"),
+    [
+        ("Host=h:5433", "h", "5433"),
+        ("Host=h:5433;Port=1", "h", "5433"),
+        ("Host=h", "h", "5432"),
+        ("Host=::1", "::1", "5432"),
+        ("Host=[::1]:5433", "::1", "5433"),
+        ("Host=/var/run/postgresql;Port=5433", "/var/run/postgresql", "5433"),
+        ("postgresql://[::1]:5433/d", "::1", "5433"),
+        ("postgresql+psycopg2://u@h:5433/d", "h", "5433"),
+        ("host=h port=5433", "h", "5433"),
+    ],
+)
+def test_one_host_with_its_port(text: str, server: str, port: str) -> None:
+    found = postgres(text)
+    assert (found["servername"], found["port"]) == (server, port)
+
+
+@pytest.mark.parametrize(
+    ("text", "servers"),
+    [
+        ("Host=a:1,b:2", ["a 1", "b 2"]),
+        ("Host=a, b:2,c;Port=7", ["a 7", "b 2", "c 7"]),
+        ("postgresql://u:p@a:1,b:2/d", ["a 1", "b 2"]),
+        ("postgresql://[::1]:1,b/d", ["::1 1", "b 5432"]),
+        ("postgresql+asyncpg://u@/d?host=a:1&host=b:2", ["a 1", "b 2"]),
+        ("host=a,b port=1,2 user=u", ["a 1", "b 2"]),
+        ("host=a,b port=1", ["a 1", "b 1"]),
+    ],
+)
+def test_several_hosts(text: str, servers: list[str]) -> None:
+    settings = PostgresDialect().settings(text)
+    found = [dict(parse_odbc_string(one.odbc)) for one in (settings, *settings.fallbacks)]
+    assert [f"{server['servername']} {server['port']}" for server in found] == servers
+    assert all("target_session_attrs='read-write'" in server["pqopt"] for server in found)
+
+
+def test_messages_name_every_host() -> None:
+    assert PostgresDialect().settings("Host=a:1,b:2;Database=d").address == "a:1,b:2, database d"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Host=h:0", "Host=h:65536", "Host=a:1,b:x", "Host=h:", "Host=a,b;Port=1,2,3", "Host=a;Port=1,2", "Host=a:²"],
+)
+def test_ports_of_hosts_that_cannot_be(text: str) -> None:
+    with pytest.raises(ArgumentError, match="port"):
+        PostgresDialect().settings(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("host=h user=u password=p", ("h", "u", "p")),
+        ("  host = h  user = u  password = 'p w' ", ("h", "u", "p w")),
+        (r"user=u password='it\'s' host=h", ("h", "u", "it's")),
+        (r"password=a\ b;c host=h user=u", ("h", "u", "a b;c")),
+    ],
+)
+def test_libpqs_form_is_read(text: str, values: tuple[str, str, str]) -> None:
+    assert type(dialect_of(text)) is PostgresDialect
+    found = postgres(text)
+    assert (found["servername"], found["uid"], found["pwd"]) == values
+
+
+def test_sqlalchemys_form_is_read() -> None:
+    text = "postgresql+psycopg2://u:p%40w@h:5433/d?sslmode=require"
+    assert type(dialect_of(text)) is PostgresDialect
+    found = postgres(text)
+    keys = ("uid", "pwd", "servername", "port", "database", "sslmode")
+    assert [found[key] for key in keys] == ["u", "p@w", "h", "5433", "d", "require"]
+
+
+@pytest.mark.parametrize(
     ("text", "problem"),
     [
         ("postgresql://u:secret@h:port/d", "URL is malformed"),
         ("postgresql://u:secret@[h/d", "URL is malformed"),
-        ("postgresql://u@h/d?colour=red", "'colour' is not supported"),
-        ("Host=h;Port=0", "'port' is a whole number"),
-        ("Host=h;SSL Mode=sometimes", "'ssl mode' is Disable"),
-        ("Host=h;Encrypt=True", "'encrypt' is not supported"),
+        ("postgresql://u@h/d?colour=red", "Option 1 of the connection URL has a keyword that is not supported"),
+        ("Host=h;Port=0", "The port of the connection string's host 1 must be a number"),
+        ("Host=h;SSL Mode=sometimes", "'ssl mode' must be Disable"),
+        ("Host=h;Encrypt=True", "Part 2 of the connection string has a keyword that is not supported"),
     ],
 )
 def test_what_postgresql_does_not_understand_is_named(text: str, problem: str) -> None:

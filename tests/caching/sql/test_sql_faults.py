@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pyodbc
 import pytest
+from ports import free_port
 from postgres_server import PostgresServer, open_postgres_cache, shared_server
 from sql_rows import LEASE
 from tcp_proxy import TcpProxy
@@ -191,6 +192,18 @@ async def test_a_cache_starts_without_its_server(server: PostgresServer) -> None
     server.start()
     await cache.ping()
     await cache.close()
+
+
+@pytest.mark.parametrize(
+    "form", ["Host={hosts};Username=kestrun;Database=postgres", "postgresql://kestrun@{hosts}/postgres"]
+)
+async def test_the_next_host_is_tried(cache: SqlCache, form: str) -> None:
+    ports = (free_port(), free_port(), shared_server().port)
+    text = form.format(hosts=",".join(f"127.0.0.1:{port}" for port in ports))
+    beside = SqlCache(text, schema_name=cache._database.schema, table_name="Sessions", dialect=PostgresDialect())
+    await cache.set("key", b"1")
+    assert await beside.get("key") == b"1"
+    await beside.close()
 
 
 async def test_the_smallest_pool_is_filled_at_the_start(server: PostgresServer) -> None:

@@ -155,7 +155,7 @@ async def test_a_connection_of_ones_own_keeps_its_session(direct: SqlCache) -> N
 async def test_a_pooler_is_noticed_once(direct: SqlCache, pooler: Pooler, monkeypatch: pytest.MonkeyPatch) -> None:
     async with pooled(direct, pooler) as cache:
         await asyncio.gather(*(cache.get("key") for _ in range(5)))
-        assert cache._database._connector._session is None
-        monkeypatch.setattr(type(cache._database._connector), "_open_session", None)
+        assert cache._database._connector._last._session is None
+        monkeypatch.setattr(type(cache._database._connector._last), "_open_session", None)
         cache._database.pool.flush()
         assert await cache.get("key") is None
