@@ -6,6 +6,9 @@ at which the lock frees itself. A request that finds the lock taken leaves its t
 turn is kept for it until ``kr.wait.until``, and whoever frees the lock says so on the channel of its process.
 The key lives as long as its lock. ``kr.ttl`` is the time at which it would have expired without one, where that
 cannot be told from ``absexp`` and ``sldexp``: ASP.NET Core may have given it a time to live that is not in these.
+
+Other programs may write to the server. An expiration that is no such number counts as none, a key of another type as no
+entry, and a lock whose end is no time within a day as free.
 """
 
 from __future__ import annotations
@@ -22,7 +25,9 @@ TOKEN_OWNER: Final = 16
 CHANNEL: Final = "kestrun:wake:"
 
 # How long a freed lock is kept for a waiter that has not come back: more than the longest pause of a waiter.
-_PATIENCE: Final = 250
+_TURN_MILLISECONDS: Final = 250
+
+_LONGEST_LEASE_MILLISECONDS: Final = 86_400_000
 
 # `prove_primary` is a write that changes nothing, which a replica refuses: it may not know what its primary stores.
 _COMMON: Final = f"""
@@ -31,9 +36,26 @@ local function clock()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
+local function attempt(...)
+  local reply = redis.pcall(...)
+  if type(reply) ~= 'table' or not reply.err then return reply end
+  if string.find(reply.err, 'WRONGTYPE', 1, true) then return nil end
+  return redis.call(...)
+end
+local function fields(...)
+  return attempt('HMGET', key, ...) or {{}}
+end
+local function whole(text)
+  if text and #text <= 19 and string.find(text, '^%-?%d+$') then return tonumber(text) end
+end
+local function remaining(milliseconds)
+  local left = (whole(milliseconds) or 0) - clock()
+  if left > {_LONGEST_LEASE_MILLISECONDS} then return 0 end
+  return left
+end
 local function life(absexp, sldexp)
   local left
-  local sliding, absolute = tonumber(sldexp or -1) or -1, tonumber(absexp or -1) or -1
+  local sliding, absolute = whole(sldexp) or -1, whole(absexp) or -1
   if sliding >= 0 then left = math.max(1, math.floor(sliding / 10000)) end
   if absolute >= 0 then
     local rest = math.floor(absolute / 10000) - 62135596800000 - clock()
@@ -42,13 +64,13 @@ local function life(absexp, sldexp)
   return left
 end
 local function prove_primary()
-  redis.call('HDEL', key, 'kr.none')
+  attempt('HDEL', key, 'kr.none')
 end
 local function extend(absexp, sldexp, held)
   local left = life(absexp, sldexp)
   local live = not left or left > 0
-  if live and left and (tonumber(sldexp or -1) or -1) >= 0 then
-    if held then left = math.max(left, tonumber(held) - clock()) end
+  if live and left and (whole(sldexp) or -1) >= 0 then
+    if held then left = math.max(left, remaining(held)) end
     redis.call('PEXPIRE', key, left)
   else
     prove_primary()
@@ -95,19 +117,20 @@ class Script:
 
 # Without arguments; returns the data, or nil.
 GET: Final = Script("""
-local entry = redis.call('HMGET', key, 'data', 'absexp', 'sldexp', 'kr.until')
+local entry = fields('data', 'absexp', 'sldexp', 'kr.until')
 return extend(entry[2], entry[3], entry[4]) and entry[1]
 """)
 
 # As GET, without the data.
 REFRESH: Final = Script("""
-local entry = redis.call('HMGET', key, 'absexp', 'sldexp', 'kr.until')
+local entry = fields('absexp', 'sldexp', 'kr.until')
 extend(entry[1], entry[2], entry[3])
 """)
 
 # absexp, sldexp, data. A script that begins with a DEL would be exempt from `maxmemory`.
 STORE: Final = Script(f"""{_EXPIRE}
-local waiter = redis.call('HGET', key, 'kr.wait')
+local waiter = attempt('HGET', key, 'kr.wait')
+if waiter == nil then redis.call('DEL', key) end
 redis.call('HSET', key, 'absexp', ARGV[1], 'sldexp', ARGV[2], 'data', ARGV[3])
 redis.call('HDEL', key, 'kr.lock', 'kr.until', 'kr.wait', 'kr.wait.until', 'kr.ttl')
 local refusal = expire(life(ARGV[1], ARGV[2]))
@@ -116,7 +139,7 @@ return refusal
 """)
 
 REMOVE: Final = Script("""
-local waiter = redis.call('HGET', key, 'kr.wait')
+local waiter = attempt('HGET', key, 'kr.wait')
 redis.call('DEL', key)
 wake(waiter)
 """)
@@ -124,7 +147,7 @@ wake(waiter)
 # token, lease in milliseconds; returns {data, absexp}, 0 if the lock is taken, or nil if there is no entry.
 LOCK: Final = Script(f"""
 local token, lease = ARGV[1], tonumber(ARGV[2])
-local entry = redis.call('HMGET', key,
+local entry = fields(
   'data', 'absexp', 'sldexp', 'kr.lock', 'kr.until', 'kr.wait', 'kr.wait.until')
 local left = life(entry[2], entry[3])
 if not entry[1] or (left and left <= 0) then
@@ -132,10 +155,10 @@ if not entry[1] or (left and left <= 0) then
   return false
 end
 local now = clock()
-local held = entry[4] and entry[4] ~= token and tonumber(entry[5]) > now
-local promised = entry[6] and entry[6] ~= token and tonumber(entry[7]) > now
+local held = entry[4] and entry[4] ~= token and remaining(entry[5]) > 0
+local promised = entry[6] and entry[6] ~= token and remaining(entry[7]) > 0
 if held or promised then
-  if not promised then redis.call('HSET', key, 'kr.wait', token, 'kr.wait.until', now + {_PATIENCE}) end
+  if not promised then redis.call('HSET', key, 'kr.wait', token, 'kr.wait.until', now + {_TURN_MILLISECONDS}) end
   return 0
 end
 if entry[6] then redis.call('HDEL', key, 'kr.wait', 'kr.wait.until') end
@@ -152,7 +175,7 @@ return {{entry[1], entry[2]}}
 
 # token, lease in milliseconds; returns 1, or 0 if the lease is lost.
 RENEW: Final = Script("""
-local entry = redis.call('HMGET', key, 'kr.lock', 'absexp', 'sldexp')
+local entry = fields('kr.lock', 'absexp', 'sldexp')
 if entry[1] ~= ARGV[1] then return 0 end
 local lease = tonumber(ARGV[2])
 redis.call('HSET', key, 'kr.until', clock() + lease)
@@ -162,7 +185,7 @@ return 1
 
 # token, absexp, sldexp, data; returns 1, or 0 if the lease is lost.
 COMMIT: Final = Script(f"""{_EXPIRE}
-local entry = redis.call('HMGET', key, 'kr.lock', 'kr.wait')
+local entry = fields('kr.lock', 'kr.wait')
 if entry[1] ~= ARGV[1] then return 0 end
 redis.call('HSET', key, 'absexp', ARGV[2], 'sldexp', ARGV[3], 'data', ARGV[4])
 local refusal = expire(life(ARGV[2], ARGV[3]))
@@ -174,7 +197,7 @@ return 1
 
 # token; removes the entry; returns 1, or 0 if the lease is lost.
 COMMIT_REMOVAL: Final = Script("""
-local entry = redis.call('HMGET', key, 'kr.lock', 'kr.wait')
+local entry = fields('kr.lock', 'kr.wait')
 if entry[1] ~= ARGV[1] then return 0 end
 redis.call('DEL', key)
 wake(entry[2])
@@ -183,7 +206,7 @@ return 1
 
 # token; gives up the lock, or the turn that is kept for a waiter.
 RELEASE: Final = Script("""
-local entry = redis.call('HMGET', key, 'kr.lock', 'kr.wait', 'absexp', 'sldexp', 'kr.ttl')
+local entry = fields('kr.lock', 'kr.wait', 'absexp', 'sldexp', 'kr.ttl')
 if entry[2] == ARGV[1] then
   redis.call('HDEL', key, 'kr.wait', 'kr.wait.until')
   entry[2] = nil
@@ -193,8 +216,8 @@ redis.call('HDEL', key, 'kr.lock', 'kr.until', 'kr.ttl')
 local left = life(entry[3], entry[4])
 if left then
   redis.call('PEXPIRE', key, left)
-elseif entry[5] then
-  redis.call('PEXPIREAT', key, entry[5])
+elseif whole(entry[5]) then
+  redis.pcall('PEXPIREAT', key, entry[5])
 end
 wake(entry[2])
 """)

@@ -27,6 +27,7 @@ __all__ = ["RedisCache"]
 
 _EPOCH_TICKS: Final = 621_355_968_000_000_000  # .NET's ticks of 1970-01-01
 _MAX_TICKS: Final = 3_155_378_975_999_999_999  # and of the last moment of 9999
+_MAX_TICKS_DIGITS: Final = 19
 _DEFAULT_SLIDING: Final = 1200.0
 _NONE: Final = b"-1"
 _MOST_ABANDONED: Final = 1000
@@ -204,7 +205,7 @@ def _ticks(expiration: Expiration) -> tuple[bytes, bytes]:
 
 
 def _unix_time(absexp: bytes | None) -> float | None:
-    if absexp is None or absexp == _NONE or not absexp.isdigit():
+    if absexp is None or not absexp.isdigit() or len(absexp) > _MAX_TICKS_DIGITS:  # -1 stands for none
         return None
     return (int(absexp) - _EPOCH_TICKS) / 10_000_000
 

@@ -15,7 +15,7 @@ from waiting import until
 
 from kestrun_py.caching import Expiration
 from kestrun_py.caching.redis import RedisCache
-from kestrun_py.errors import CacheUnavailableError, LeaseLostError
+from kestrun_py.errors import LeaseLostError
 
 EPOCH_TICKS = 621_355_968_000_000_000
 TWENTY_MINUTES = Expiration(sliding=1200)
@@ -161,16 +161,6 @@ async def test_far_expirations(cache: RedisCache, raw: redis.Redis, prefix: str)
     await cache.store("key", b"value", Expiration(sliding=9e11, absolute=1e12))
     assert raw.hget(prefix + "key", "absexp") == b"3155378975999999999"
     assert await cache.get("key") == b"value"
-
-
-async def test_foreign_value_under_a_key(cache: RedisCache, raw: redis.Redis, prefix: str) -> None:
-    raw.set(prefix + "key", "a string")
-    with pytest.raises(CacheUnavailableError, match="WRONGTYPE"):
-        await cache.get("key")
-    with pytest.raises(CacheUnavailableError, match="WRONGTYPE"):
-        await cache.store("key", b"value", TWENTY_MINUTES)
-    assert raw.get(prefix + "key") == b"a string"
-    raw.delete(prefix + "key")
 
 
 # What ASP.NET Core writes
