@@ -4,15 +4,10 @@ Start with `KeyRing`; `CookieProtector` is what the sessions use of it.
 """
 
 from kestrun_py.data_protection.cookie_protector import CookieProtector
+from kestrun_py.data_protection.key_folder import FileXmlRepository, default_key_folder, open_default_repository
 from kestrun_py.data_protection.key_ring import KeyRing
 from kestrun_py.data_protection.protector import DataProtector
-from kestrun_py.data_protection.repositories import (
-    FileXmlRepository,
-    MemoryXmlRepository,
-    XmlRepository,
-    default_key_folder,
-    open_default_repository,
-)
+from kestrun_py.data_protection.repositories import MemoryXmlRepository, StoredElement, XmlRepository
 
 __all__ = [
     "CookieProtector",
@@ -20,6 +15,7 @@ __all__ = [
     "FileXmlRepository",
     "KeyRing",
     "MemoryXmlRepository",
+    "StoredElement",
     "XmlRepository",
     "default_key_folder",
     "open_default_repository",

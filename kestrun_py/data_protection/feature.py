@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from kestrun_py.caching.contract import DistributedCache
 from kestrun_py.caching.feature import Caching
-from kestrun_py.data_protection.repositories import XmlRepository, open_default_repository
-from kestrun_py.errors import DataProtectionError
+from kestrun_py.data_protection.key_folder import FileXmlRepository, open_default_repository
+from kestrun_py.data_protection.key_ring import KeyRing
+from kestrun_py.data_protection.repositories import XmlRepository
 from kestrun_py.hosting.base import HostBase
 from kestrun_py.hosting.feature import Feature
 
 __all__ = ["DataProtection"]
-
-if TYPE_CHECKING:
-    from kestrun_py.data_protection.key_ring import KeyRing
 
 
 class DataProtection(Feature):
@@ -34,7 +31,7 @@ class DataProtection(Feature):
         self.repository: XmlRepository | None = None
         self.key_cache: DistributedCache | None = None
         self._ring: KeyRing | None = None
-        self._loading: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     @property
     def ring(self) -> KeyRing:
@@ -43,32 +40,31 @@ class DataProtection(Feature):
         return self._ring
 
     def configure(self) -> None:
-        # Imported when keys are used: they need cryptography.
-        from kestrun_py.data_protection.key_ring import KeyRing  # imported when used
-
         logger = self._host.logger
         cache = self._host.services.get(DistributedCache)
         if cache is not None:
             self._host.require(Caching)
         repository = self.repository or (cache and cache.key_repository()) or open_default_repository(logger)
+        if isinstance(repository, FileXmlRepository) and (weakness := repository.weakness()):
+            logger.warning(
+                "Others can write to the key folder {Folder}: {Weakness}. Whoever can put a key there can forge cookies; "
+                "make it a folder of the user that runs this process, with mode 0700.",
+                str(repository.folder),
+                weakness,
+            )
         self._ring = KeyRing(repository, application_name=self.application_name, logger=logger)
         self._host.services.add(KeyRing, self._ring)
 
     async def start(self) -> None:
         if self.key_cache is not None:
             await self.key_cache.start()
-        self._loading = asyncio.create_task(self._load())
+        self._watching = asyncio.create_task(self.ring.watch())
 
     async def stop(self) -> None:
-        if self._loading is not None:
-            self._loading.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
             with suppress(asyncio.CancelledError):
-                await self._loading
+                await self._watching
         await self.ring.close()
         if self.key_cache is not None:
             await self.key_cache.close()
-
-    async def _load(self) -> None:
-        """Has the keys ready for the first request, which tries again if they cannot be read now."""
-        with suppress(DataProtectionError):  # the ring logs it
-            await self.ring.load()

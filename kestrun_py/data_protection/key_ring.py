@@ -1,8 +1,8 @@
 """The ring of keys that a host protects its cookies with.
 
-Mirrors ASP.NET Core's ``KeyRingProvider`` and ``XmlKeyManager``. It departs in two points: nobody ever waits
-for a refresh while older keys are there, and an unknown key makes the ring look for it at any time, not only
-in the first two minutes, since a store that came back empty makes other nodes add keys later.
+Mirrors ASP.NET Core's ``KeyRingProvider`` and ``XmlKeyManager``. It departs in three points: nobody ever waits for a
+refresh while older keys are there; an unknown key makes the ring look for it at any time, not only in the first two
+minutes; and a key that the store has lost is kept and written back.
 """
 
 from __future__ import annotations
@@ -11,25 +11,31 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from kestrun_py.data_protection.key_xml import KeyElements, new_key, read_elements
+from kestrun_py.data_protection._repeats import Repeats
+from kestrun_py.data_protection.key_elements import KeyElements
+from kestrun_py.data_protection.key_xml import new_key
 from kestrun_py.data_protection.keys import KEY_LIFETIME, REFRESH_PERIOD, Key, choose_keys
 from kestrun_py.data_protection.protector import DataProtector, KeySet
 from kestrun_py.data_protection.repositories import XmlRepository
-from kestrun_py.errors import KestrunError, KeyRingError
+from kestrun_py.data_protection.ring_store import RingStore, unexpected
+from kestrun_py.errors import KeyRingError
 from kestrun_py.logging import Logger, default_logger
 
 __all__ = ["KeyRing"]
 
 _JITTER: Final = 0.2
+_WATCH_SECONDS: Final = 10.0
+_WATCH_SHARE: Final = 20
 _AFTER_FAILED_REFRESH: Final = timedelta(minutes=2)
 _BETWEEN_SEARCHES: Final = timedelta(seconds=10)
 _BETWEEN_FAILED_SEARCHES: Final = timedelta(seconds=1)
 
-_LONGEST_PERIOD: Final = REFRESH_PERIOD.total_seconds()
-_LOAD_TIMEOUT: Final = 30.0
+_MAX_PERIOD_SECONDS: Final = REFRESH_PERIOD.total_seconds()
+_LOAD_TIMEOUT_SECONDS: Final = 30.0
 _ATTEMPTS: Final = 10
 
 
@@ -67,6 +73,8 @@ class KeyRing:
         self._task: asyncio.Task[None] | None = None
         self._failure: KeyRingError | None = None
         self._searched_at: datetime | None = None
+        self._store = RingStore(repository, logger, read_only=read_only)
+        self._repeats = Repeats()
 
     @property
     def keys(self) -> KeySet:
@@ -83,7 +91,7 @@ class KeyRing:
     def current_keys(self) -> KeySet | None:
         """`keys`; None if they were not loaded yet, or a refresh is waiting to be started."""
         # A clock that was set back must not put the refresh off for as long.
-        if self._task is None and not 0 < self._refresh_at - self._clock() <= _LONGEST_PERIOD:
+        if self._task is None and not 0 < self._refresh_at - self._clock() <= _MAX_PERIOD_SECONDS:
             return None
         return self._keys
 
@@ -129,6 +137,19 @@ class KeyRing:
         await self._load_now()
         return self._keys is not before
 
+    async def watch(self) -> None:
+        """Reads the ring every ten seconds, until it is cancelled, so that lost keys come back soon.
+
+        A store that answers slowly is asked less often: reading takes a twentieth of the time at most.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            started = loop.time()
+            with suppress(KeyRingError):  # `_fail` has logged it, and the next request tells its client
+                await self._load_now()
+            pause = max(_WATCH_SECONDS, _WATCH_SHARE * (loop.time() - started))
+            await asyncio.sleep(pause * (1 - _JITTER * random.random()))
+
     async def close(self) -> None:
         """Ends what runs in the background. A closed ring loads again when it is used again."""
         task = self._task
@@ -161,7 +182,7 @@ class KeyRing:
     async def _run(self) -> None:
         now = self._now()
         try:
-            async with asyncio.timeout(_LOAD_TIMEOUT):
+            async with asyncio.timeout(_LOAD_TIMEOUT_SECONDS):
                 keys, period = await self._read_keys(now)
         except Exception as error:
             self._fail(error)
@@ -174,12 +195,13 @@ class KeyRing:
         reason = "there was no answer in time" if isinstance(error, TimeoutError) else str(error) or repr(error)
         self._failure = KeyRingError(f"The key ring in {self._repository} cannot be used: {reason}")
         self._refresh_at = self._clock() + _AFTER_FAILED_REFRESH.total_seconds()
-        self._logger.error(
-            "The key ring in {Repository} was not loaded: {Reason}",
-            str(self._repository),
-            reason,
-            exception=_unexpected(error),
-        )
+        if self._repeats.is_new("load", reason):
+            self._logger.error(
+                "The key ring in {Repository} was not loaded: {Reason}",
+                str(self._repository),
+                reason,
+                exception=unexpected(error),
+            )
 
     def _succeed(self, keys: KeySet, refresh_at: datetime) -> None:
         self._failure = None
@@ -187,46 +209,51 @@ class KeyRing:
         if self._now() < expiration < refresh_at:
             refresh_at = expiration
         self._refresh_at = refresh_at.timestamp()
+        if self._repeats.end("load"):
+            self._logger.information("The key ring in {Repository} can be used again", str(self._repository))
         if keys != self._keys:
             self._keys = keys
-        self._logger.debug(
-            "The key ring in {Repository} has {Count} keys; {KeyId} protects until {Expiration}",
-            str(self._repository),
-            len(keys.keys),
-            str(keys.default.id),
-            expiration.isoformat(),
-        )
+            self._logger.debug(
+                "The key ring in {Repository} has {Count} keys; {KeyId} protects until {Expiration}",
+                str(self._repository),
+                len(keys.keys),
+                str(keys.default.id),
+                expiration.isoformat(),
+            )
 
     async def _read_keys(self, now: datetime) -> tuple[KeySet, timedelta]:
         """Returns the keys, a new one included if one was needed, and how long they may be used."""
         for _ in range(_ATTEMPTS):
-            texts = await self._repository.read_all()
-            elements = read_elements(texts, self._logger)
+            elements, count = await self._store.read(now)
             choice = choose_keys(elements.keys, now)
+            if choice.default is None:
+                _refuse_unusable(elements, now)
             existing = choice.default or choice.fallback
             if choice.new_key_activation is None or self._read_only:
-                return self._key_set(elements.keys, existing), _refresh_period()
+                return _key_set(elements, existing, now), _refresh_period()
             try:
-                key = await self._add_key(elements, len(texts), now, choice.new_key_activation)
+                added = await self._add_key(elements, count, now, choice.new_key_activation)
             except Exception as error:
                 if existing is None:
                     raise
-                self._logger.error(
-                    "The key ring needs a new key, and goes on without: {Reason}",
-                    str(error),
-                    exception=_unexpected(error),
-                )
-                return self._key_set(elements.keys, existing), _AFTER_FAILED_REFRESH
-            if key is not None:
-                return self._key_set((*elements.keys, key), choice.default or key), _refresh_period()
+                self._report_missing_key(error)
+                return _key_set(elements, existing, now), _AFTER_FAILED_REFRESH
+            if added is not None:
+                self._repeats.end("new key")
+                elements, key = added
+                return _key_set(elements, choice.default or key, now), _refresh_period()
         raise KeyRingError(f"It changed at each of {_ATTEMPTS} attempts to add a key.")
 
-    def _key_set(self, keys: tuple[Key, ...], default: Key | None) -> KeySet:
-        if default is None:
-            raise KeyRingError("It holds no key that can protect and is used read-only; the owner must add one.")
-        return KeySet({key.id: key for key in keys}, default)
+    def _report_missing_key(self, error: Exception) -> None:
+        reason = str(error) or repr(error)
+        if self._repeats.is_new("new key", reason):
+            self._logger.error(
+                "The key ring needs a new key, and goes on without: {Reason}", reason, exception=unexpected(error)
+            )
 
-    async def _add_key(self, elements: KeyElements, count: int, now: datetime, activation: datetime) -> Key | None:
+    async def _add_key(
+        self, elements: KeyElements, count: int, now: datetime, activation: datetime
+    ) -> tuple[KeyElements, Key] | None:
         """Adds a key to the repository; None when somebody else changed it since it was read."""
         if elements.revoked_before is not None and elements.revoked_before > now:
             raise KeyRingError(
@@ -234,7 +261,8 @@ class KeyRing:
                 "come, so a new key would be revoked."
             )
         key, xml = new_key(now, activation, now + KEY_LIFETIME)
-        if not await self._repository.append(xml, f"key-{key.id}", count):
+        grown = await self._store.add(xml, f"key-{key.id}", count)
+        if grown is None:
             return None
         self._logger.information(
             "The key {KeyId} was added to the ring in {Repository}, for {Activation} to {Expiration}",
@@ -243,12 +271,22 @@ class KeyRing:
             activation.isoformat(),
             key.expiration_date.isoformat(),
         )
-        return key
+        return grown, key
 
 
-def _unexpected(error: Exception) -> Exception | None:
-    """An error that its traceback explains; what is known to go wrong has a text, and may do so at every request."""
-    return None if isinstance(error, KestrunError | TimeoutError) else error
+def _refuse_unusable(elements: KeyElements, now: datetime) -> None:
+    """Raises for a ring whose only keys that may protect are unusable here; a key of ours would hide that."""
+    needed = [key for key in elements.unusable if key.may_be_needed(now)]
+    if needed:
+        more = f" The same holds for {len(needed) - 1:,} more." if len(needed) > 1 else ""
+        raise KeyRingError(f"It holds no key that can protect. {needed[0].fault}{more}")
+
+
+def _key_set(elements: KeyElements, default: Key | None, now: datetime) -> KeySet:
+    if default is None:
+        raise KeyRingError("It holds no key that can protect and is used read-only; the owner must add one.")
+    unusable = {key.id: key.fault for key in elements.unusable if key.id is not None and key.may_be_needed(now)}
+    return KeySet({key.id: key for key in elements.keys}, default, unusable)
 
 
 def _refresh_period() -> timedelta:

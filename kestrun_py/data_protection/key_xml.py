@@ -1,7 +1,7 @@
 """The XML of a key ring, as ASP.NET Core's ``XmlKeyManager`` reads and writes it.
 
-An element is a ``<key>`` or a ``<revocation>``. Keys are kept unencrypted; a ring whose keys are encrypted
-at rest (X.509, DPAPI) is refused with an error that says so.
+An element is a ``<key>`` or a ``<revocation>``. Keys are kept unencrypted; one that is encrypted at rest (X.509, DPAPI)
+cannot be used.
 """
 
 from __future__ import annotations
@@ -10,19 +10,25 @@ import base64
 import binascii
 import secrets
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 from xml.etree import ElementTree
 
-from kestrun_py.data_protection.encryptors import create_encryptor
 from kestrun_py.data_protection.keys import Key
-from kestrun_py.errors import ArgumentError, KeyRingError
-from kestrun_py.logging import Logger, default_logger
+from kestrun_py.data_protection.repositories import MAX_ELEMENT_BYTES, StoredElement
+from kestrun_py.errors import ArgumentError
 
-__all__ = ["KeyElements", "new_key", "read_elements"]
+__all__ = [
+    "UnreadableElementError",
+    "new_key",
+    "parse_element",
+    "read_creation",
+    "read_expiration",
+    "read_key",
+    "read_key_id",
+    "read_revocation",
+]
 
 _NAMESPACE: Final = "http://schemas.asp.net/2015/03/dataProtection"
 _SECRET: Final = f"{{{_NAMESPACE}}}encryptedSecret"
@@ -33,6 +39,8 @@ _DESERIALIZER: Final = (
 _ASSEMBLY: Final = (
     "Microsoft.AspNetCore.DataProtection, Version=8.0.0.0, Culture=neutral, PublicKeyToken=adb9793829ddae60"
 )
+
+_NULL_DECRYPTOR: Final = "Microsoft.AspNetCore.DataProtection.XmlEncryption.NullXmlDecryptor"
 
 _MASTER_KEY_SIZE: Final = 64
 _SMALLEST_MASTER_KEY: Final = 16
@@ -55,21 +63,8 @@ _KEY: Final = f"""\
 </key>"""
 
 
-class _UnreadableError(Exception):
-    """An element that is not what it should be; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class KeyElements:
-    """What the elements of a ring say.
-
-    Attributes:
-        keys: The keys, with revocations applied.
-        revoked_before: The time before which every key was revoked, or None.
-    """
-
-    keys: tuple[Key, ...]
-    revoked_before: datetime | None
+class UnreadableElementError(Exception):
+    """An element that cannot be used; the message says why, without its subject: "is empty"."""
 
 
 def new_key(creation: datetime, activation: datetime, expiration: datetime) -> tuple[Key, str]:
@@ -78,6 +73,8 @@ def new_key(creation: datetime, activation: datetime, expiration: datetime) -> t
     Returns:
         The key and its element.
     """
+    from kestrun_py.data_protection.encryptors import create_encryptor  # imported with the first key: cryptography
+
     key_id = uuid.uuid4()
     master_key = secrets.token_bytes(_MASTER_KEY_SIZE)
     encryptor = create_encryptor("AES_256_CBC", "HMACSHA256", master_key)
@@ -91,72 +88,41 @@ def new_key(creation: datetime, activation: datetime, expiration: datetime) -> t
     return Key(key_id, creation, activation, expiration, encryptor), xml
 
 
-def read_elements(elements: Sequence[str], logger: Logger = default_logger) -> KeyElements:
-    """Reads keys and revocations.
-
-    A key that cannot be read and an element of another kind are logged and left out.
+def parse_element(element: StoredElement) -> ElementTree.Element:
+    """Returns the root of an element.
 
     Raises:
-        KeyRingError: Text that is not XML, a revocation that cannot be read, two keys with one id, or a key
-            that is encrypted.
+        UnreadableElementError: It could not be read, or is not the XML of a key ring.
     """
-    keys: dict[UUID, Key] = {}
-    revoked: set[UUID] = set()
-    revoked_before: datetime | None = None
-    for text in elements:
-        root = _parse(text)
-        if root.tag == "key":
-            _add_key(keys, root, logger)
-        elif root.tag == "revocation":
-            target, date = _read_revocation(root)
-            if target is not None:
-                revoked.add(target)
-            else:
-                revoked_before = max(date, revoked_before or date)
-        else:
-            logger.warning("The key ring holds an element {Element} that is neither key nor revocation", root.tag)
-    for unknown in revoked - keys.keys():
-        logger.warning("The key ring revokes the key {KeyId}, which it does not hold", str(unknown))
-    return KeyElements(tuple(_revoke(key, revoked, revoked_before) for key in keys.values()), revoked_before)
-
-
-def _parse(text: str) -> ElementTree.Element:
+    text = element.xml
+    if element.fault:
+        raise UnreadableElementError(element.fault)
+    if not text.strip():
+        raise UnreadableElementError("is empty")
+    if len(text) > MAX_ELEMENT_BYTES:
+        raise UnreadableElementError(f"is longer than {MAX_ELEMENT_BYTES:,} characters")
     # Neither keys nor revocations have a document type, and without one there are no entities to expand.
     if "<!DOCTYPE" in text:
-        raise KeyRingError(f"An element, {text[:40]!r}..., has a document type, which is not accepted.")
+        raise UnreadableElementError("has a document type, which is not accepted")
     try:
         return ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError) as error:
-        raise KeyRingError(f"An element, {text[:40]!r}..., is not XML: {error}.") from error
+        raise UnreadableElementError(f"is not XML: {error}") from None
 
 
-def _add_key(keys: dict[UUID, Key], root: ElementTree.Element, logger: Logger) -> None:
-    _refuse_encrypted(root)
-    try:
-        key = _read_key(root)
-    except _UnreadableError as error:
-        logger.error("The key {KeyId} is left out: {Reason}", root.get("id", "without an id"), str(error))
-        return
-    if key.id in keys:
-        raise KeyRingError(f"It holds the key {{{key.id}}} twice; remove one of them.")
-    keys[key.id] = key
+def read_key(root: ElementTree.Element) -> Key:
+    """Reads a ``<key>``.
 
+    Raises:
+        UnreadableElementError: It is malformed or encrypted, or uses what is not supported.
+    """
+    from kestrun_py.data_protection.encryptors import create_encryptor  # imported with the first key: cryptography
 
-def _refuse_encrypted(root: ElementTree.Element) -> None:
-    secret = root.find(f".//{_SECRET}")
-    if secret is not None:
-        decryptor = secret.get("decryptorType", "unknown").partition(",")[0].rpartition(".")[2]
-        raise KeyRingError(
-            f"The key {{{root.get('id')}}} is encrypted, with an unsupported decryptor ({decryptor}). Let "
-            "the application that made it keep its keys unencrypted, where only these two can read them."
-        )
-
-
-def _read_key(root: ElementTree.Element) -> Key:
     descriptor = _child(root, "descriptor")
     deserializer = _attribute(descriptor, "deserializerType").partition(",")[0].strip()
     if deserializer != _DESERIALIZER:
-        raise _UnreadableError(f"its descriptor of type {deserializer} is not supported")
+        raise UnreadableElementError(f"has a descriptor of the type {deserializer}, which is not supported")
+    _reveal_unencrypted(descriptor)
     content = _child(descriptor, "descriptor")
     encryption = _attribute(_child(content, "encryption"), "algorithm")
     validation = content.find("validation")
@@ -165,14 +131,35 @@ def _read_key(root: ElementTree.Element) -> Key:
             encryption, None if validation is None else validation.get("algorithm"), _read_master_key(content)
         )
     except ArgumentError as error:
-        raise _UnreadableError(str(error)) from None
+        raise UnreadableElementError(f"cannot be used: {error}".removesuffix(".")) from None
     return Key(
-        _read_id(_attribute(root, "id")),
-        _read_date(root, "creationDate"),
+        read_key_id(root),
+        read_creation(root),
         _read_date(root, "activationDate"),
-        _read_date(root, "expirationDate"),
+        read_expiration(root),
         encryptor,
     )
+
+
+def _reveal_unencrypted(descriptor: ElementTree.Element) -> None:
+    """Puts what ``NullXmlEncryptor`` has wrapped, without encrypting it, in the place of its wrapping."""
+    for parent in list(descriptor.iter()):
+        for index, child in enumerate(parent):
+            if child.tag == _SECRET:
+                parent[index] = _plain_secret(child)
+
+
+def _plain_secret(secret: ElementTree.Element) -> ElementTree.Element:
+    decryptor = secret.get("decryptorType", "unknown").partition(",")[0].strip()
+    if decryptor != _NULL_DECRYPTOR:
+        raise UnreadableElementError(
+            f"is encrypted, with an unsupported decryptor ({decryptor.rpartition('.')[2]}). Let the application that "
+            "made it keep its keys unencrypted, where only these two can read them"
+        )
+    plain = secret.find("*/*")
+    if plain is None:
+        raise UnreadableElementError("holds no secret")
+    return plain
 
 
 def _read_master_key(content: ElementTree.Element) -> bytes:
@@ -180,37 +167,48 @@ def _read_master_key(content: ElementTree.Element) -> bytes:
     try:
         master_key = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise _UnreadableError("its master key is not base64") from None
+        raise UnreadableElementError("has a master key that is not base64") from None
     if len(master_key) < _SMALLEST_MASTER_KEY:
-        raise _UnreadableError(f"its master key has {len(master_key)} bytes, which is too short")
+        raise UnreadableElementError(f"has a master key of {len(master_key)} bytes, which is too short")
     return master_key
 
 
-def _read_revocation(root: ElementTree.Element) -> tuple[UUID | None, datetime]:
-    """Returns the id of the revoked key, None for all keys; and the date of the revocation."""
-    try:
-        target = _attribute(_child(root, "key"), "id")
-        return None if target == "*" else _read_id(target), _read_date(root, "revocationDate")
-    except _UnreadableError as error:
-        raise KeyRingError(f"A revocation cannot be read: {error}.") from error
+def read_revocation(root: ElementTree.Element) -> tuple[UUID | None, datetime]:
+    """Returns the id of the revoked key, None for all keys; and the date of the revocation.
+
+    Raises:
+        UnreadableElementError: The element is malformed.
+    """
+    target = _attribute(_child(root, "key"), "id")
+    return None if target == "*" else _read_id(target), _read_date(root, "revocationDate")
 
 
-def _revoke(key: Key, revoked: set[UUID], before: datetime | None) -> Key:
-    is_revoked = key.id in revoked or (before is not None and key.creation_date < before)
-    return replace(key, is_revoked=is_revoked)
+def read_key_id(root: ElementTree.Element) -> UUID:
+    """Returns the id of a key, as the two below raising what `read_key` raises."""
+    return _read_id(_attribute(root, "id"))
+
+
+def read_creation(root: ElementTree.Element) -> datetime:
+    """Returns when a key was made."""
+    return _read_date(root, "creationDate")
+
+
+def read_expiration(root: ElementTree.Element) -> datetime:
+    """Returns from when on a key protects no more."""
+    return _read_date(root, "expirationDate")
 
 
 def _child(element: ElementTree.Element, name: str) -> ElementTree.Element:
     child = element.find(name)
     if child is None:
-        raise _UnreadableError(f"<{element.tag}> has no <{name}>")
+        raise UnreadableElementError(f"is incomplete: <{element.tag}> has no <{name}>")
     return child
 
 
 def _attribute(element: ElementTree.Element, name: str) -> str:
     value = element.get(name)
     if value is None:
-        raise _UnreadableError(f"<{element.tag}> has no attribute {name}")
+        raise UnreadableElementError(f"is incomplete: <{element.tag}> has no attribute {name}")
     return value
 
 
@@ -218,7 +216,7 @@ def _read_id(text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        raise _UnreadableError(f"{text!r} is not an id") from None
+        raise UnreadableElementError(f"has an id, {text!r}, that is none") from None
 
 
 def _read_date(root: ElementTree.Element, name: str) -> datetime:
@@ -227,7 +225,7 @@ def _read_date(root: ElementTree.Element, name: str) -> datetime:
         date = datetime.fromisoformat(text)
         return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise _UnreadableError(f"the {name} {text!r} is not a date") from None
+        raise UnreadableElementError(f"has a {name}, {text!r}, that is not a date") from None
 
 
 def _format_date(date: datetime) -> str:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from kestrun_py.data_protection.encryptors import Encryptor
+if TYPE_CHECKING:  # needs cryptography
+    from kestrun_py.data_protection.encryptors import Encryptor
 
 __all__ = ["CLOCK_SKEW", "KEY_LIFETIME", "PROPAGATION", "REFRESH_PERIOD", "Key", "KeyChoice", "choose_keys"]
 

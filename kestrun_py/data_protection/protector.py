@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
 from kestrun_py.data_protection.keys import Key
-from kestrun_py.errors import ArgumentError, DataProtectionError, UnknownKeyError
+from kestrun_py.errors import ArgumentError, DataProtectionError, KeyRingError, UnknownKeyError
 
 __all__ = ["DataProtector", "KeySet", "read_key_id"]
 
@@ -26,10 +26,12 @@ class KeySet:
     Attributes:
         keys: The keys by their ids.
         default: The key that protects.
+        unusable: The other keys that nodes may protect with, by their ids, and why they cannot be used here.
     """
 
     keys: Mapping[UUID, Key]
     default: Key
+    unusable: Mapping[UUID, str] = field(default_factory=dict)
 
 
 class DataProtector:
@@ -69,10 +71,13 @@ class DataProtector:
             UnknownKeyError: The ring holds no such key.
             DataProtectionError: The payload is not ours, was changed, made for other purposes, or its key
                 was revoked.
-            KeyRingError: The ring was not loaded yet.
+            KeyRingError: The ring was not loaded yet, or its key cannot be used here.
         """
         key_id = read_key_id(payload)
-        key = self._key_set().keys.get(key_id)
+        keys = self._key_set()
+        key = keys.keys.get(key_id)
+        if key is None and key_id in keys.unusable:
+            raise KeyRingError(keys.unusable[key_id])
         if key is None:
             raise UnknownKeyError(f"The key {{{key_id}}} was not found in the key ring.")
         if key.is_revoked:

@@ -1,37 +1,33 @@
-"""Where the elements of a key ring are kept: in a folder or in memory.
+"""Where the elements of a key ring are kept: the contract, and the memory of this process.
 
-The Redis and SQL caches bring repositories of their own.
+`FileXmlRepository` keeps them in a folder. The Redis and SQL caches bring repositories of their own.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import fcntl
-import os
-import re
-import time
-import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Final
 
-from kestrun_py.errors import KeyRingError
-from kestrun_py.logging import Logger, default_logger
+__all__ = ["MAX_ELEMENT_BYTES", "MemoryXmlRepository", "StoredElement", "XmlRepository"]
 
-__all__ = [
-    "FileXmlRepository",
-    "MemoryXmlRepository",
-    "XmlRepository",
-    "default_key_folder",
-    "open_default_repository",
-]
+#: A longer element is not read. A key takes about 1,000 bytes, and one that a certificate encrypts about 5,000.
+MAX_ELEMENT_BYTES: Final = 1 << 20
 
-_LOCK_FILE: Final = ".key-ring.lock"
-_LOCK_TIMEOUT: Final = 5.0
-_LOCK_PAUSE: Final = 0.01
-_PORTABLE_NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
+
+@dataclass(frozen=True, slots=True)
+class StoredElement:
+    """One element of a key ring, as its store holds it.
+
+    Attributes:
+        name: Where it is, for messages: "the file /var/keys/key-1.xml".
+        xml: Its text; "" if it cannot be read.
+        fault: Why it cannot be read; "" if it can.
+    """
+
+    name: str
+    xml: str
+    fault: str = ""
 
 
 class XmlRepository(ABC):
@@ -42,8 +38,11 @@ class XmlRepository(ABC):
     """
 
     @abstractmethod
-    async def read_all(self) -> list[str]:
-        """Returns every element's XML text, in no particular order."""
+    async def read_all(self) -> list[StoredElement]:
+        """Returns every element, in no particular order.
+
+        An element that alone cannot be read is returned with its fault, since the others may suffice.
+        """
 
     @abstractmethod
     async def append(self, xml: str, friendly_name: str, expected: int) -> bool:
@@ -71,173 +70,11 @@ class MemoryXmlRepository(XmlRepository):
     def __str__(self) -> str:
         return "the memory of this process"
 
-    async def read_all(self) -> list[str]:
-        return list(self._elements)
+    async def read_all(self) -> list[StoredElement]:
+        return [StoredElement(f"element {number}", xml) for number, xml in enumerate(self._elements, 1)]
 
     async def append(self, xml: str, friendly_name: str, expected: int) -> bool:
         if len(self._elements) != expected:
             return False
         self._elements.append(xml)
         return True
-
-
-class FileXmlRepository(XmlRepository):
-    """Keeps each element in a file of its own, as ASP.NET's ``FileSystemXmlRepository`` does.
-
-    A folder that is made has mode 0700, a file 0600. Every ``*.xml`` in the folder is read, whatever its
-    name.
-
-    Args:
-        folder: The folder; it is made when the first element is stored.
-    """
-
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
-
-    def __str__(self) -> str:
-        return f"the folder {self.folder}"
-
-    async def read_all(self) -> list[str]:
-        return await asyncio.to_thread(self._read_all)
-
-    async def append(self, xml: str, friendly_name: str, expected: int) -> bool:
-        return await asyncio.to_thread(self._append, xml, friendly_name, expected)
-
-    def _read_all(self) -> list[str]:
-        return [_read(path) for path in self._paths()]
-
-    def _paths(self) -> list[Path]:
-        try:
-            return sorted(path for path in self.folder.iterdir() if path.suffix == ".xml")
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise KeyRingError(f"The key folder {self.folder} cannot be read: {error.strerror}.") from error
-
-    def _append(self, xml: str, friendly_name: str, expected: int) -> bool:
-        name = friendly_name if _PORTABLE_NAME.fullmatch(friendly_name) else str(uuid.uuid4())
-        try:
-            _make_private_folder(self.folder)
-            with _locked(self.folder / _LOCK_FILE):
-                if len(self._paths()) != expected:
-                    return False
-                _write(self.folder / f"{name}.xml", xml)
-                return True
-        except OSError as error:
-            raise KeyRingError(
-                f"A key cannot be stored in the folder {self.folder}: {error.strerror}. Make it writable for "
-                "the user that runs this process, or keep the keys elsewhere."
-            ) from error
-
-
-def default_key_folder() -> Path | None:
-    """Returns the folder of the user's data that holds the keys, or None for a user without a home.
-
-    ``$XDG_DATA_HOME/kestrun/DataProtection-Keys``, else ``~/.local/share/kestrun/DataProtection-Keys``. The
-    folder need not exist; the home must, since a home that is missing is missing on purpose (service
-    accounts).
-    """
-    data = Path(os.environ.get("XDG_DATA_HOME", ""))
-    if not data.is_absolute():
-        home = Path(os.environ.get("HOME", os.path.expanduser("~")))
-        if not home.is_absolute() or not home.is_dir():
-            return None
-        data = home / ".local" / "share"
-    return data / "kestrun" / "DataProtection-Keys"
-
-
-def open_default_repository(logger: Logger = default_logger) -> XmlRepository:
-    """Returns the repository in the user's data folder, or one in memory where no file can be written.
-
-    Whether files can be written is found out by writing one, so this belongs to the start of a process. A
-    folder that is read-only but holds keys is used as it is.
-    """
-    folder = default_key_folder()
-    reason = "the user has no home directory"
-    if folder is not None:
-        try:
-            _make_private_folder(folder)
-            _probe(folder)
-            return FileXmlRepository(folder)
-        except OSError as error:
-            reason = f"{folder} cannot be written: {error.strerror}"
-        with contextlib.suppress(OSError):
-            if any(folder.glob("*.xml")):
-                return FileXmlRepository(folder)
-    logger.warning(
-        "The data protection keys are kept in memory, because {Reason}. Cookies will not be understood after "
-        "a restart or by another process; name a folder with add_data_protection (add_kr_data_protection): folder=...",
-        reason,
-    )
-    return MemoryXmlRepository()
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise KeyRingError(f"The key file {path} cannot be read: {error}.") from error
-
-
-def _make_private_folder(folder: Path) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700, exist_ok=True)
-
-
-def _write(path: Path, text: str) -> None:
-    draft = path.with_name(f"{uuid.uuid4()}.tmp")
-    try:
-        _write_private(draft, text.encode())
-        os.replace(draft, path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _probe(folder: Path) -> None:
-    # os.access would answer for the permissions alone: not for a full disk, a read-only mount or root.
-    path = folder / f"{uuid.uuid4()}.tmp"
-    try:
-        _write_private(path, b"probe")
-    finally:
-        path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Holds an exclusive lock between processes, and between the threads of one."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        _flock(descriptor, path)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _flock(descriptor: int, path: Path) -> None:
-    # Asking again instead of waiting: a holder that was stopped must not hang this thread for ever.
-    deadline = time.monotonic() + _LOCK_TIMEOUT
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise KeyRingError(f"Another process holds the lock {path} for too long.") from None
-        time.sleep(_LOCK_PAUSE)

@@ -6,7 +6,7 @@ import os
 from typing import Self
 
 from kestrun_py.data_protection.feature import DataProtection
-from kestrun_py.data_protection.repositories import FileXmlRepository
+from kestrun_py.data_protection.key_folder import FileXmlRepository
 from kestrun_py.errors import ArgumentError
 from kestrun_py.hosting.base import HostBase
 

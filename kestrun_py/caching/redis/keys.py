@@ -8,7 +8,7 @@ from typing import Final
 from kestrun_py.caching.redis._client import RedisClient
 from kestrun_py.caching.redis._scripts import APPEND
 from kestrun_py.caching.redis._wire import pack
-from kestrun_py.data_protection.repositories import XmlRepository
+from kestrun_py.data_protection.repositories import StoredElement, XmlRepository
 
 __all__ = ["RedisXmlRepository"]
 
@@ -32,11 +32,18 @@ class RedisXmlRepository(XmlRepository):
     def __str__(self) -> str:
         return f"the list {self._key} of Redis at {self._client.options.where}"
 
-    async def read_all(self) -> list[str]:
+    async def read_all(self) -> list[StoredElement]:
         command = pack((b"LRANGE", self._key, 0, -1))
         deadline = asyncio.get_running_loop().time() + _TIMEOUT
         elements = await self._client.send(self._key, command, deadline=deadline, repeat=True)
-        return [element.decode() for element in elements]
+        return [self._element(index, data) for index, data in enumerate(elements)]
+
+    def _element(self, index: int, data: bytes) -> StoredElement:
+        name = f"entry {index} of the list {self._key}"
+        try:
+            return StoredElement(name, data.decode())
+        except UnicodeDecodeError as error:
+            return StoredElement(name, "", f"cannot be read: {error}")
 
     async def append(self, xml: str, friendly_name: str, expected: int) -> bool:
         reply = await self._client.run(APPEND, self._key, expected, xml, timeout=_TIMEOUT)

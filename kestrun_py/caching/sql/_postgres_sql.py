@@ -251,7 +251,7 @@ def postgres_statements(table: str, keys: str) -> Statements:
             "WHERE n.nspname = ? AND c.relname = ? AND c.relkind IN ('r', 'p', 'v', 'f')"
         ),
         server_version="SELECT split_part(current_setting('server_version'), ' ', 1)",
-        read_keys=fill('SELECT "Xml" FROM {keys} WHERE "Xml" IS NOT NULL ORDER BY "Id"'),
+        read_keys=fill('SELECT "Xml", "Id" FROM {keys} WHERE "Xml" IS NOT NULL ORDER BY "Id"'),
         touch=fill(_TOUCH),
         append_key=fill(_APPEND_KEY),
         create_table=(fill(_CREATE), fill('CREATE INDEX ON {table} ("ExpiresAtTime")')),

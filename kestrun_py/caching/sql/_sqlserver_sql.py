@@ -260,7 +260,7 @@ def sqlserver_statements(table: str, keys: str) -> Statements:
         purge=batch(_PURGE),
         table_exists="SELECT COUNT(*) FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
         server_version="SELECT CAST(SERVERPROPERTY('ProductVersion') AS NVARCHAR(128))",
-        read_keys=fill("SELECT [Xml] FROM {keys} WHERE [Xml] IS NOT NULL ORDER BY [Id]"),
+        read_keys=fill("SELECT [Xml], [Id] FROM {keys} WHERE [Xml] IS NOT NULL ORDER BY [Id]"),
         touch=batch(_TOUCH),
         append_key=batch(_APPEND_KEY),
         create_table=(fill(_CREATE), fill(_CREATE_INDEX)),

@@ -71,7 +71,7 @@ class Statements:
         purge: () -> [removed]. Removes at most 1,000 expired rows and passes over locked ones.
         table_exists: (schema, table) -> [number].
         server_version: () -> [text].
-        read_keys: () -> [xml] of every row.
+        read_keys: () -> [xml, id] of every row.
         touch: (lease id, any bytes). Writes the row, and so holds it to the end of the transaction.
         append_key: (friendly name, xml, expected number of rows) -> [added].
         create_table: The session table and its index, one statement each.

@@ -7,7 +7,7 @@ from typing import Final
 from kestrun_py.caching.sql.database import Database
 from kestrun_py.caching.sql.dialect import KEYS_TABLE, Failure
 from kestrun_py.caching.sql.link import Link
-from kestrun_py.data_protection.repositories import XmlRepository
+from kestrun_py.data_protection.repositories import StoredElement, XmlRepository
 
 __all__ = ["SqlXmlRepository"]
 
@@ -30,9 +30,9 @@ class SqlXmlRepository(XmlRepository):
         database = self._database
         return f"the table {database.schema}.{KEYS_TABLE} of {database.dialect.name} ({database.settings.address})"
 
-    async def read_all(self) -> list[str]:
+    async def read_all(self) -> list[StoredElement]:
         rows = await self._database.query(self._database.statements.read_keys, timeout=_TIMEOUT)
-        return [str(row[0]) for row in rows if row[0] is not None]
+        return [StoredElement(f"the row {row[1]} of the table {KEYS_TABLE}", str(row[0])) for row in rows]
 
     async def append(self, xml: str, friendly_name: str, expected: int) -> bool:
         statements = self._database.statements
