@@ -47,8 +47,8 @@ class DataProtection(Feature):
         repository = self.repository or (cache and cache.key_repository()) or open_default_repository(logger)
         if isinstance(repository, FileXmlRepository) and (weakness := repository.weakness()):
             logger.warning(
-                "Others can write to the key folder {Folder}: {Weakness}. Whoever can put a key there can forge cookies; "
-                "make it a folder of the user that runs this process, with mode 0700.",
+                "Others can write to the key folder {Folder}: {Weakness}. Whoever can put a key there can forge "
+                "cookies; make it a folder of the user that runs this process, with mode 0700.",
                 str(repository.folder),
                 weakness,
             )

@@ -224,7 +224,8 @@ def _index(
         f"revocation-{target or f'{date:%Y%m%dT%H%M%S%f}Z'}": RingElement(stored, _EARLIEST, _LATEST)
         for target, date, stored in revocations
     }
-    for key, stored in (*keys, *unusable):
+    both: list[tuple[Key | UnusableKey, StoredElement]] = [*keys, *unusable]
+    for key, stored in both:
         if key.id is not None:
             expires = key.expiration_date or _EARLIEST
             needed_until = _EARLIEST if key.is_revoked else expires

@@ -230,6 +230,7 @@ class KeyRing:
                 _refuse_unusable(elements, now)
             existing = choice.default or choice.fallback
             if choice.new_key_activation is None or self._read_only:
+                self._repeats.end("new key")
                 return _key_set(elements, existing, now), _refresh_period()
             try:
                 added = await self._add_key(elements, count, now, choice.new_key_activation)

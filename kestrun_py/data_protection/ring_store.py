@@ -1,7 +1,7 @@
-"""The store of a key ring, as a node sees it that remembers what the store has held.
+"""Reading a key ring from its store, and giving back to the store what it has lost.
 
-ASP.NET Core forgets a key as soon as it is missing in the store: a store that lost its keys (a Redis that was flushed, or
-evicts) then makes the nodes use different keys. Here, a node gives back what the store has lost.
+ASP.NET Core forgets a key as soon as it is missing in the store. If the store loses its keys (a Redis that was flushed,
+or that evicts), the nodes then use different keys. Here, a node remembers what the store has held.
 """
 
 from __future__ import annotations

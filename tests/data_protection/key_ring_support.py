@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from kestrun_py.data_protection import MemoryXmlRepository
+from kestrun_py.data_protection import MemoryXmlRepository, StoredElement
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -54,6 +54,11 @@ def revocation_xml(target: UUID | str, date: datetime) -> str:
         f'<revocation version="1"><revocationDate>{date.isoformat()}</revocationDate>'
         f'<!-- why --><key id="{target}" /><reason>lost</reason></revocation>'
     )
+
+
+def stored(*texts: str) -> list[StoredElement]:
+    """The texts as a store returns them."""
+    return [StoredElement(f"element {number}", text) for number, text in enumerate(texts, 1)]
 
 
 class Clock:
@@ -103,7 +108,7 @@ class Store(MemoryXmlRepository):
     def elements(self) -> list[str]:
         return self._elements
 
-    async def read_all(self) -> list[str]:
+    async def read_all(self) -> list[StoredElement]:
         self.reads += 1
         if self.broken is not None:
             raise self.broken

@@ -6,10 +6,10 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from key_ring_support import START, Clock, Log, Store, key_xml, revocation_xml
+from key_ring_support import START, Clock, Log, Store, key_xml, revocation_xml, stored
 
-from kestrun_py.data_protection import FileXmlRepository, KeyRing, key_ring
-from kestrun_py.data_protection.key_xml import read_elements
+from kestrun_py.data_protection import FileXmlRepository, KeyRing, StoredElement, key_ring
+from kestrun_py.data_protection.key_elements import read_elements
 from kestrun_py.data_protection.keys import Key
 from kestrun_py.errors import CacheUnavailableError, DataProtectionError, KeyRingError, UnknownKeyError
 
@@ -24,7 +24,7 @@ class SlowStore(Store):
         self.answer = asyncio.Event()
         self.asked = asyncio.Event()
 
-    async def read_all(self) -> list[str]:
+    async def read_all(self) -> list[StoredElement]:
         self.asked.set()
         await self.answer.wait()
         return await super().read_all()
@@ -36,7 +36,7 @@ def ring(store: Store, clock: Clock, log: Log) -> KeyRing:
 
 
 def keys_in(store: Store) -> tuple[Key, ...]:
-    return read_elements(store.elements, Log()).keys
+    return read_elements(stored(*store.elements)).keys
 
 
 async def refreshed(ring: KeyRing) -> None:
@@ -155,7 +155,10 @@ async def test_a_failure_that_is_known_is_logged_without_a_traceback(
         await ring.load()
     store.elements.append(key_xml(ID, created=START - timedelta(days=89)))
     await ring.load()
-    assert [("no connection" in text) for text in log.texts("error")] == [True] * 3
+    load, new_key = log.texts("error")
+    assert "was not loaded" in load
+    assert "needs a new key" in new_key
+    assert all("no connection" in text for text in (load, new_key))
     assert log.tracebacks == []
 
 
@@ -181,7 +184,7 @@ async def test_a_load_that_nobody_waits_for_any_more_fails_quietly(clock: Clock,
 
 
 async def test_a_store_that_never_answers(clock: Clock, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(key_ring, "_LOAD_TIMEOUT", 0.01)
+    monkeypatch.setattr(key_ring, "_LOAD_TIMEOUT_SECONDS", 0.01)
     with pytest.raises(KeyRingError, match="no answer in time"):
         await KeyRing(SlowStore(), logger=log, clock=clock).load()
 
@@ -425,8 +428,11 @@ async def test_the_master_key_is_logged_nowhere(tmp_path: Path, clock: Clock, lo
     await ring.load()
     xml = (tmp_path / f"key-{ring.keys.default.id}.xml").read_text()
     (tmp_path / "broken.xml").write_text(xml[:-3])
-    with pytest.raises(KeyRingError, match=r"not XML") as caught:
-        await ring.find_unknown()
+    await ring.find_unknown()
+    assert "broken.xml is not XML" in str(log.lines)
+    (tmp_path / f"key-{ring.keys.default.id}.xml").unlink()
+    with pytest.raises(KeyRingError, match="not XML") as caught:
+        await KeyRing(repository, logger=log, clock=clock, read_only=True).load()
     secret = xml.partition("<value>")[2].partition("</value>")[0]
     assert len(secret) == 88
     assert secret not in str(caught.value) + repr(ring.keys) + str(log.lines)

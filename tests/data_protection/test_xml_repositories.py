@@ -13,11 +13,13 @@ from key_ring_support import Log
 from kestrun_py.data_protection import (
     FileXmlRepository,
     MemoryXmlRepository,
+    StoredElement,
     XmlRepository,
     default_key_folder,
+    key_folder,
     open_default_repository,
-    repositories,
 )
+from kestrun_py.data_protection.repositories import MAX_ELEMENT_BYTES
 from kestrun_py.errors import KeyRingError
 
 
@@ -27,6 +29,10 @@ def mode(path: Path) -> int:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("*.xml"))
+
+
+async def texts(repository: XmlRepository) -> list[str]:
+    return [element.xml for element in await repository.read_all()]
 
 
 @pytest.fixture(params=[MemoryXmlRepository, FileXmlRepository])
@@ -44,33 +50,33 @@ def write_fails(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
             raise OSError(errno.EROFS, "Read-only file system")
         return really_open(path, flags, *args)
 
-    return lambda: monkeypatch.setattr(repositories.os, "open", open_existing)
+    return lambda: monkeypatch.setattr(key_folder.os, "open", open_existing)
 
 
 async def test_append_and_read(repository: XmlRepository) -> None:
-    assert await repository.read_all() == []
+    assert await texts(repository) == []
     assert await repository.append("<a>é</a>", "a", 0)
     assert await repository.append("<b/>", "b", 1)
-    assert sorted(await repository.read_all()) == ["<a>é</a>", "<b/>"]
+    assert sorted(await texts(repository)) == ["<a>é</a>", "<b/>"]
 
 
 async def test_append_only_to_what_was_read(repository: XmlRepository) -> None:
     assert await repository.append("<a/>", "a", 0)
     assert not await repository.append("<b/>", "b", 0)
     assert not await repository.append("<b/>", "b", 2)
-    assert await repository.read_all() == ["<a/>"]
+    assert await texts(repository) == ["<a/>"]
 
 
 async def test_one_of_many_appends_wins(repository: XmlRepository) -> None:
     answers = await asyncio.gather(*(repository.append(f"<x{i}/>", f"x{i}", 0) for i in range(20)))
     assert answers.count(True) == 1
-    assert await repository.read_all() == [f"<x{answers.index(True)}/>"]
+    assert await texts(repository) == [f"<x{answers.index(True)}/>"]
 
 
 async def test_a_memory_repository_gives_away_no_list_of_its_own() -> None:
     repository = MemoryXmlRepository()
     (await repository.read_all()).append("<a/>")
-    assert await repository.read_all() == []
+    assert await texts(repository) == []
 
 
 async def test_files_and_folders_are_private(tmp_path: Path) -> None:
@@ -91,7 +97,7 @@ async def test_reads_every_xml_file_and_no_other(tmp_path: Path) -> None:
     (tmp_path / "any name.xml").write_bytes(b"\xef\xbb\xbf<a/>")
     (tmp_path / "draft.tmp").write_text("<b/>")
     (tmp_path / "notes.txt").write_text("<c/>")
-    assert await FileXmlRepository(tmp_path).read_all() == ["<a/>"]
+    assert await texts(FileXmlRepository(tmp_path)) == ["<a/>"]
 
 
 @pytest.mark.parametrize("name", ["../key", "a b", "", "é", "a/b", "key\n"])
@@ -103,11 +109,44 @@ async def test_a_name_that_is_no_file_name_is_replaced(name: str, tmp_path: Path
     assert names(tmp_path) == []
 
 
-async def test_an_unreadable_file_fails_and_is_named(tmp_path: Path) -> None:
-    (tmp_path / "good.xml").write_text("<a/>")
+async def test_a_file_that_cannot_be_read_is_named_and_the_others_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_text("<a/>")
+    (tmp_path / "empty.xml").write_bytes(b"")
+    (tmp_path / "folder.xml").mkdir()
+    (tmp_path / "gone.xml").symlink_to(tmp_path / "nothing")
+    (tmp_path / "large.xml").write_bytes(b"x" * 3_000_000)
+    os.mkfifo(tmp_path / "pipe.xml")
     (tmp_path / "wide.xml").write_bytes("<a/>".encode("utf-16"))
-    with pytest.raises(KeyRingError, match=r"wide\.xml"):
-        await FileXmlRepository(tmp_path).read_all()
+    elements = {element.name.rpartition("/")[2]: element for element in await FileXmlRepository(tmp_path).read_all()}
+    assert elements["a.xml"] == StoredElement(f"the file {tmp_path}/a.xml", "<a/>")
+    assert elements["empty.xml"].xml == elements["empty.xml"].fault == ""
+    assert len(elements["large.xml"].xml) == MAX_ELEMENT_BYTES + 1
+    assert {name: element.fault for name, element in elements.items() if element.fault} == {
+        "folder.xml": "cannot be read: Is a directory",
+        "gone.xml": "cannot be read: No such file or directory",
+        "pipe.xml": "cannot be read: it is not a regular file",
+        "wide.xml": "cannot be read: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte",
+    }
+    assert await FileXmlRepository(tmp_path).append("<b/>", "b", len(elements))
+
+
+@pytest.mark.parametrize("permissions", [0o700, 0o755, 0o500])
+def test_a_folder_that_others_cannot_write_to(permissions: int, tmp_path: Path) -> None:
+    tmp_path.chmod(permissions)
+    assert FileXmlRepository(tmp_path).weakness() is None
+    assert FileXmlRepository(tmp_path / "missing").weakness() is None
+
+
+@pytest.mark.parametrize("permissions", [0o720, 0o702, 0o777, 0o1777])
+def test_a_folder_that_others_can_write_to(permissions: int, tmp_path: Path) -> None:
+    tmp_path.chmod(permissions)
+    assert FileXmlRepository(tmp_path).weakness() == f"its mode is {permissions:04o}"
+
+
+def test_a_folder_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    status = os.stat_result((0o40700, 0, 0, 1, 4711, 0, 0, 0, 0, 0))
+    monkeypatch.setattr(Path, "stat", lambda path: status)
+    assert FileXmlRepository(tmp_path).weakness() == "it belongs to the user with the id 4711"
 
 
 async def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
@@ -123,7 +162,7 @@ async def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: py
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(repositories.os, "fsync", full)
+    monkeypatch.setattr(key_folder.os, "fsync", full)
     repository = FileXmlRepository(tmp_path)
     with pytest.raises(KeyRingError, match="No space left"):
         await repository.append("<a/>", "a", 0)
@@ -131,7 +170,7 @@ async def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: py
 
 
 async def test_a_lock_that_is_never_released_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repositories, "_LOCK_TIMEOUT", 0.05)
+    monkeypatch.setattr(key_folder, "_LOCK_TIMEOUT_SECONDS", 0.05)
     with (tmp_path / ".key-ring.lock").open("w") as holder:
         fcntl.flock(holder, fcntl.LOCK_EX)
         with pytest.raises(KeyRingError, match="Another process holds the lock"):
@@ -209,5 +248,5 @@ async def test_a_read_only_folder_with_keys_is_used(
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     await open_default_repository(log).append("<a/>", "a", 0)
     write_fails()
-    assert await open_default_repository(log).read_all() == ["<a/>"]
+    assert await texts(open_default_repository(log)) == ["<a/>"]
     assert log.lines == []
