@@ -8,15 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from kestrun_py.certificates.loading import (
-    Certificate,
-    certificate_from_pem,
-    development_certificate,
-    load_certificate,
-    to_certificate,
-)
 from kestrun_py.conversion.enums import to_enum
 from kestrun_py.errors import ArgumentError
 from kestrun_py.logging import Logger, default_logger
@@ -37,6 +30,9 @@ from kestrun_py.server._addresses import (
     to_port,
 )
 from kestrun_py.server.worker import shared_between_workers
+
+if TYPE_CHECKING:  # needs cryptography
+    from kestrun_py.certificates.loading import Certificate
 
 __all__ = [
     "AddressFamily",
@@ -243,13 +239,17 @@ def _find_certificate(
         raise ArgumentError("cert_path, self_signed_cert and x509_certificate exclude each other. Please choose one.")
     if password is not None and path is None:
         raise ArgumentError("cert_password is the password of a certificate file: give cert_path too.")
+    if path is None and given is None and not self_signed:
+        return None
+    from kestrun_py.certificates import loading  # imported with the first https endpoint: cryptography
+
     if path is not None:
-        return load_certificate(path, password)
-    if self_signed:
-        return certificate_from_pem(
-            shared_between_workers("development-certificate", lambda: development_certificate().to_pem())
-        )
-    return None if given is None else to_certificate(given)
+        return loading.load_certificate(path, password)
+    if given is not None:
+        return loading.to_certificate(given)
+    return loading.certificate_from_pem(
+        shared_between_workers("development-certificate", lambda: loading.development_certificate().to_pem())
+    )
 
 
 def _check_protocols(value: HttpProtocols | HttpProtocolsText | None, logger: Logger) -> None:

@@ -16,7 +16,6 @@ from typing import Final
 
 from aiohttp import web
 
-from kestrun_py.certificates.loading import ssl_context
 from kestrun_py.errors import InvalidOperationError, ServerStartError
 from kestrun_py.http.connections import HttpRunner
 from kestrun_py.logging import Logger
@@ -158,7 +157,7 @@ class Server:
         self._stopped.set()
 
     async def _bind(self, runner: web.AppRunner, endpoint: Endpoint, worker: Worker | None) -> None:
-        context = None if endpoint.certificate is None else ssl_context(endpoint.certificate)
+        context = _ssl_context(endpoint)
         try:
             if worker is None or endpoint.unix_path is not None:
                 await _site(runner, endpoint, context).start()
@@ -184,6 +183,14 @@ class Server:
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, stop)
+
+
+def _ssl_context(endpoint: Endpoint) -> ssl.SSLContext | None:
+    if endpoint.certificate is None:
+        return None
+    from kestrun_py.certificates.loading import ssl_context  # imported with the first https endpoint: cryptography
+
+    return ssl_context(endpoint.certificate)
 
 
 def _site(

@@ -74,6 +74,10 @@ class SharedCache(ABC):
         """Removes everything, the key ring, too."""
 
     @abstractmethod
+    def lose_keys(self) -> None:
+        """Removes the key ring alone, as an eviction does."""
+
+    @abstractmethod
     def restore(self) -> None:
         """Makes the server run and answer, whatever the test did to it."""
 
@@ -126,6 +130,10 @@ class RedisShared(SharedCache):
     def empty(self) -> None:
         with self.server.client() as client:
             client.flushall()
+
+    def lose_keys(self) -> None:
+        with self.server.client() as client:
+            client.delete("DataProtection-Keys")
 
     def restore(self) -> None:
         if self._alive:
@@ -234,6 +242,9 @@ class PostgresShared(SharedCache):
 
     def empty(self) -> None:
         self.execute("TRUNCATE {table}, {keys}")
+
+    def lose_keys(self) -> None:
+        self.execute("DELETE FROM {keys}")
 
     def restore(self) -> None:
         if self._alive:

@@ -32,7 +32,7 @@ class SqlXmlRepository(XmlRepository):
 
     async def read_all(self) -> list[StoredElement]:
         rows = await self._database.query(self._database.statements.read_keys, timeout=_TIMEOUT)
-        return [StoredElement(f"the row {row[1]} of the table {KEYS_TABLE}", str(row[0])) for row in rows]
+        return [StoredElement(f"row {row[1]} of the table {KEYS_TABLE}", str(row[0])) for row in rows]
 
     async def append(self, xml: str, friendly_name: str, expected: int) -> bool:
         statements = self._database.statements

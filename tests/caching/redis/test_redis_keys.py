@@ -9,6 +9,7 @@ import pytest
 from redis_server import RedisServer, open_redis_cache, open_redis_cluster_cache
 
 from kestrun_py.caching.redis import RedisXmlRepository
+from kestrun_py.data_protection import StoredElement
 from kestrun_py.errors import CacheUnavailableError
 
 
@@ -25,7 +26,16 @@ async def test_list_of_aspnet(server: RedisServer) -> None:
             assert await repository.read_all() == []
             assert await repository.append('<key id="ä" />', "key-1", 0)
             client.rpush("DataProtection-Keys", b"<revocation />")
-            assert await repository.read_all() == ['<key id="ä" />', "<revocation />"]
+            client.rpush("DataProtection-Keys", b"\xff")
+            assert await repository.read_all() == [
+                StoredElement("entry 0 of the list DataProtection-Keys", '<key id="ä" />'),
+                StoredElement("entry 1 of the list DataProtection-Keys", "<revocation />"),
+                StoredElement(
+                    "entry 2 of the list DataProtection-Keys",
+                    "",
+                    "cannot be read: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte",
+                ),
+            ]
             assert client.lrange("DataProtection-Keys", 0, -1)[0] == '<key id="ä" />'.encode()
             assert client.ttl("DataProtection-Keys") == -1
             assert server.address in str(repository)
@@ -55,7 +65,7 @@ async def test_in_a_cluster() -> None:
         repository = cache.key_repository()
         known = await repository.read_all()
         assert await repository.append("<key />", "key", len(known))
-        assert await repository.read_all() == [*known, "<key />"]
+        assert [element.xml for element in await repository.read_all()] == [*(one.xml for one in known), "<key />"]
 
 
 async def test_dead_server(server: RedisServer) -> None:

@@ -9,6 +9,7 @@ from postgres_server import shared_server
 from sql_rows import Rows
 
 from kestrun_py.caching.sql import SqlCache, SqlDialect, SqlXmlRepository
+from kestrun_py.data_protection import StoredElement
 from kestrun_py.errors import CacheTableMissingError
 
 
@@ -35,7 +36,10 @@ async def test_elements_come_back_in_order(cache: SqlCache, rows: Rows) -> None:
     assert await keys.read_all() == []
     assert await keys.append(XML, "key-5", 0)
     assert await keys.append("<b/>", "key-6", 1)
-    assert await keys.read_all() == [XML, "<b/>"]
+    assert await keys.read_all() == [
+        StoredElement("row 1 of the table DataProtectionKeys", XML),
+        StoredElement("row 2 of the table DataProtectionKeys", "<b/>"),
+    ]
     found = rows.execute(f'SELECT "Id", "FriendlyName" FROM "{cache._database.schema}"."DataProtectionKeys"')
     assert [tuple(row) for row in found] == [(1, "key-5"), (2, "key-6")]
 
@@ -45,7 +49,7 @@ async def test_nothing_is_added_to_a_ring_that_has_grown(cache: SqlCache) -> Non
     assert await keys.append("<a/>", "a", 0)
     assert not await keys.append("<b/>", "b", 0)
     assert not await keys.append("<b/>", "b", 2)
-    assert await keys.read_all() == ["<a/>"]
+    assert [element.xml for element in await keys.read_all()] == ["<a/>"]
 
 
 @pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])

@@ -139,7 +139,7 @@ async def test_any_key_and_value_passes(direct: SqlCache, pooler: Pooler) -> Non
         keys = cache.key_repository()
         for text in TEXTS:
             assert await keys.append(text, text, len(await keys.read_all()))
-        assert await direct.key_repository().read_all() == TEXTS
+        assert [element.xml for element in await direct.key_repository().read_all()] == TEXTS
 
 
 async def test_a_connection_of_ones_own_keeps_its_session(direct: SqlCache) -> None:

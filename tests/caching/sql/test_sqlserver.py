@@ -394,7 +394,7 @@ async def test_elements_of_the_key_ring_come_back_in_order(site: SqlCache) -> No
     assert await keys.append(XML, "key-5", 0)
     assert await keys.append("<b/>", "key-6", 1)
     assert not await keys.append("<c/>", "key-7", 1)
-    assert await keys.read_all() == [XML, "<b/>"]
+    assert [element.xml for element in await keys.read_all()] == [XML, "<b/>"]
 
 
 async def test_of_many_nodes_that_start_at_once_one_makes_the_key(site: SqlCache) -> None:
