@@ -73,7 +73,7 @@ def new_key(creation: datetime, activation: datetime, expiration: datetime) -> t
     Returns:
         The key and its element.
     """
-    from kestrun_py.data_protection.encryptors import create_encryptor  # imported with the first key: cryptography
+    from kestrun_py.data_protection.encryptors import create_encryptor  # imported when used
 
     key_id = uuid.uuid4()
     master_key = secrets.token_bytes(_MASTER_KEY_SIZE)
@@ -116,7 +116,7 @@ def read_key(root: ElementTree.Element) -> Key:
     Raises:
         UnreadableElementError: It is malformed or encrypted, or uses what is not supported.
     """
-    from kestrun_py.data_protection.encryptors import create_encryptor  # imported with the first key: cryptography
+    from kestrun_py.data_protection.encryptors import create_encryptor  # imported when used
 
     descriptor = _child(root, "descriptor")
     deserializer = _attribute(descriptor, "deserializerType").partition(",")[0].strip()

@@ -241,7 +241,7 @@ def _find_certificate(
         raise ArgumentError("cert_password is the password of a certificate file: give cert_path too.")
     if path is None and given is None and not self_signed:
         return None
-    from kestrun_py.certificates import loading  # imported with the first https endpoint: cryptography
+    from kestrun_py.certificates import loading  # imported when used
 
     if path is not None:
         return loading.load_certificate(path, password)
