@@ -139,7 +139,13 @@ class CacheError(KestrunError):
 
 
 class CacheUnavailableError(CacheError):
-    """The cache cannot be reached, or refuses to serve."""
+    """The cache cannot be reached, or refuses to serve.
+
+    Attributes:
+        reported: Whether the cache has logged the outage, so that not each request needs to.
+    """
+
+    reported: bool = False
 
 
 class CacheTimeoutError(CacheUnavailableError):

@@ -16,7 +16,8 @@ class CacheStatus:
         version: Its version.
         round_trip: Seconds from a small command to its answer.
         details: Further findings to show, by label (for instance {"table": "dbo.Sessions exists"}).
-        problems: What keeps the cache from working though its server answers, and what helps, as sentences.
+        problems: What keeps the cache from working though its server answers, or may lose what it stores, and what
+            helps, as sentences.
     """
 
     server: str

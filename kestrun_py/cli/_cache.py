@@ -125,6 +125,8 @@ async def _ask(cache: DistributedCache) -> None:
         _tell("round trip", f"{status.round_trip * 1000:.1f} ms")
         for label, finding in status.details.items():
             _tell(label, finding)
+        for problem in status.problems:
+            _tell("warning", problem)
         await _probe(cache)
         _tell("probe", "written, read, removed")
     finally:

@@ -6,7 +6,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from kestrun_py.errors import KestrunError, SessionUnavailableError
+from kestrun_py.errors import CacheUnavailableError, KestrunError, SessionUnavailableError
 from kestrun_py.http.context import RequestContext
 from kestrun_py.http.response import KestrunResponse
 from kestrun_py.logging import Logger
@@ -30,7 +30,10 @@ def answer_to(error: BaseException, context: RequestContext, logger: Logger) -> 
         logger.debug("{Method} {Path} was refused with {Status}: {Error}", raw.method, path, status, error)
         return _written(raw, str(error), status)
     if isinstance(error, SessionUnavailableError):
-        logger.error("{Method} {Path}: {Error}", raw.method, path, error)
+        # A cache that has logged its outage once makes no line for each request.
+        reported = isinstance(error.__cause__, CacheUnavailableError) and error.__cause__.reported
+        write = logger.debug if reported else logger.error
+        write("{Method} {Path}: {Error}", raw.method, path, error)
         response = _written(raw, _UNAVAILABLE, status)
         response.headers[hdrs.RETRY_AFTER] = str(error.retry_after)
         return response

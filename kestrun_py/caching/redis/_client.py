@@ -21,6 +21,7 @@ from kestrun_py.caching.redis._cluster import SlotMap
 from kestrun_py.caching.redis._connect import Connector
 from kestrun_py.caching.redis._node import Node
 from kestrun_py.caching.redis._scripts import Script
+from kestrun_py.caching.redis._server import check_version, identify, problems_of
 from kestrun_py.caching.redis._wire import ConnectionLostError, Reply, Wire, pack
 from kestrun_py.caching.redis.options import Endpoint, RedisOptions
 from kestrun_py.errors import CacheUnavailableError
@@ -29,7 +30,6 @@ from kestrun_py.logging import Logger
 __all__ = ["RedisClient"]
 
 _ASKING: Final = pack((b"ASKING",))
-_INFO: Final = pack((b"INFO",))
 _PING: Final = pack((b"PING",))
 _ATTEMPTS: Final = 8  # connecting, redirections and one repetition together
 _PATIENT: Final = 2  # attempts after which the nodes of a cluster get time to agree on who serves a slot
@@ -140,17 +140,18 @@ class RedisClient:
                 await self._refuse(reply, node, wire)
         raise CacheUnavailableError(f"Redis at {self.options.where} gave no final answer.")
 
-    async def ping(self, timeout: float) -> tuple[float, dict[str, str]]:
-        """Returns the round trip in seconds, and what INFO says."""
+    async def ping(self, timeout: float) -> tuple[float, str, tuple[str, ...]]:
+        """Returns the round trip in seconds, the server's version, and how it may lose what it stores."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         wire = await self._entry.connected(deadline)
-        info = await _identify(wire, deadline)
+        info = await identify(wire, deadline)
+        problems = await problems_of(wire, info, deadline)
         sent = loop.time()
         reply = await wire.send(_PING, deadline)
         if isinstance(reply, Exception):
             await self._refuse(reply, self._entry, wire)
-        return loop.time() - sent, info
+        return loop.time() - sent, info.get("redis_version", "unknown"), problems
 
     async def listen(self, on_message: Callable[[Reply], None], on_lost: Callable[[str], None]) -> Wire:
         """Opens a connection of its own for subscriptions, to the server that was connected last."""
@@ -216,7 +217,8 @@ class RedisClient:
         wire = await self._connector.open(endpoint, on_lost=on_lost)
         try:
             # A step of its own, which takes as long as one of those before it may.
-            info = await _identify(wire, asyncio.get_running_loop().time() + self.options.connect_timeout / 1000)
+            info = await identify(wire, asyncio.get_running_loop().time() + self.options.connect_timeout / 1000)
+            check_version(info, wire.where)
             if info.get("cluster_enabled") == "1":
                 await self._slots.discover(first=endpoint)
                 self._cluster = self._slots
@@ -227,15 +229,6 @@ class RedisClient:
             raise
         self._entry_at = endpoint
         return wire
-
-
-async def _identify(wire: Wire, deadline: float) -> dict[str, str]:
-    """What INFO says; nothing if this user may not ask."""
-    reply = await wire.send(_INFO, deadline)
-    if not isinstance(reply, bytes):
-        return {}
-    lines = (line.partition(":") for line in reply.decode("utf-8", "replace").splitlines())
-    return {name: value for name, colon, value in lines if colon}
 
 
 def _text(error: Exception) -> str:

@@ -18,8 +18,9 @@ from redis.asyncio.connection import (
     UnixDomainSocketConnection,
 )
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS
-from redis.exceptions import AuthenticationError, RedisClusterException, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, ConnectionError, RedisClusterException, RedisError, ResponseError
 
+from kestrun_py.caching.redis._server import first_words
 from kestrun_py.caching.redis._wire import Reply, Wire
 from kestrun_py.caching.redis.options import Endpoint, RedisOptions, address
 from kestrun_py.errors import CacheUnavailableError
@@ -93,9 +94,13 @@ class Connector:
         except BaseException as error:
             with contextlib.suppress(RedisError, OSError):
                 await connection.disconnect(nowait=True)
-            if isinstance(error, RedisError | OSError | ValueError):
-                raise unavailable(where, error) from error
-            raise
+            if not isinstance(error, RedisError | OSError | ValueError):
+                raise
+            lost = isinstance(error, ConnectionError) and not isinstance(error, AuthenticationError)
+            said = await first_words(endpoint, self._options.unix_socket) if lost else None
+            if said is not None:
+                raise CacheUnavailableError(f"Redis at {where} refuses connections: {said}") from error
+            raise unavailable(where, error) from error
 
     async def find_primary(self) -> Endpoint:
         """Asks the Sentinels where the primary is: all at once, so that a silent one holds nobody up.

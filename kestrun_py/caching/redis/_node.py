@@ -75,7 +75,9 @@ class Node:
                     async with asyncio.timeout_at(deadline):
                         await self._connect()
                 except TimeoutError:
-                    raise CacheTimeoutError(f"Redis at {self._name} could not be reached in time.") from None
+                    late = CacheTimeoutError(f"Redis at {self._name} could not be reached in time.")
+                    late.reported = self._complained
+                    raise late from None
                 except CacheUnavailableError:
                     if self._begun >= arrived:
                         raise
@@ -132,6 +134,8 @@ class Node:
             if not self._complained:
                 self._complained = True
                 self._logger.warning("{Error}", error)
+            if isinstance(error, CacheUnavailableError):
+                error.reported = True
             self.connect_soon()
             raise
         finally:

@@ -59,6 +59,8 @@ class _Errors(DefaultParser):  # type: ignore[misc, valid-type]
 class ConnectionLostError(CacheUnavailableError):
     """A connection went away with a command on its way: the server may or may not have seen it."""
 
+    reported = True  # whoever keeps up the connection logs that it was lost
+
 
 class Wire(asyncio.Protocol):
     """A connected and pipelined connection.

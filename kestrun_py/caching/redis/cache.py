@@ -85,12 +85,13 @@ class RedisCache(DistributedCache):
         await self._client.close()
 
     async def ping(self, *, timeout: float = DEFAULT_TIMEOUT) -> CacheStatus:
-        round_trip, info = await self._client.ping(timeout)
+        round_trip, version, problems = await self._client.ping(timeout)
         return CacheStatus(
             server=self.name,
-            version=info.get("redis_version", "unknown"),
+            version=version,
             round_trip=round_trip,
             details={"address": self._client.options.where, "mode": self._client.kind},
+            problems=problems,
         )
 
     def _name(self, key: str) -> str:

@@ -28,6 +28,7 @@ class RedisOptions:
     Attributes:
         endpoints: Servers, each ``"host"``, ``"host:port"`` or ``(host, port)``; several are a cluster's
             nodes, a primary and its replicas, or (with `service_name`) Sentinels. A text lists them with commas.
+            ``"!/path"`` is a Unix socket.
         password: The password; never shown.
         user: The ACL user that the password belongs to.
         ssl: Whether to use TLS. The server's certificate is verified.
@@ -68,7 +69,9 @@ class RedisOptions:
     def __post_init__(self) -> None:
         for name, check in _CHECKS.items():
             object.__setattr__(self, name, check(name, getattr(self, name)))
-        object.__setattr__(self, "endpoints", _endpoints(self.endpoints, self._default_port()))
+        endpoints, unix_socket = _without_unix_socket(self.endpoints, self.unix_socket)
+        object.__setattr__(self, "unix_socket", unix_socket)
+        object.__setattr__(self, "endpoints", _endpoints(endpoints, self._default_port()))
         if not self.endpoints and self.unix_socket is None:
             raise ArgumentError(
                 "The Redis configuration names no server; begin it with one: 'localhost:6379,ssl=false'."
@@ -176,11 +179,23 @@ _CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {
 
 
 def _endpoints(given: Any, default_port: int) -> tuple[Endpoint, ...]:
-    if isinstance(given, str):
-        given = [part for part in given.split(",") if part.strip()]
     if not isinstance(given, Iterable):
         raise ArgumentError("The Redis option 'endpoints' must be a list of 'host:port'.")
-    return tuple(_endpoint(one, default_port) for one in given)
+    return tuple(_endpoint(one, default_port) for one in given if one != "")
+
+
+def _without_unix_socket(endpoints: Any, unix_socket: str | None) -> tuple[Any, str | None]:
+    """Takes the path of a Unix socket, which StackExchange.Redis writes as ``!/path``, from a list of endpoints."""
+    given = endpoints.split(",") if isinstance(endpoints, str) else endpoints
+    if not isinstance(given, Iterable):
+        return endpoints, unix_socket
+    given = [one.strip() if isinstance(one, str) else one for one in given]
+    paths = [one[1:].strip() for one in given if isinstance(one, str) and one.startswith("!")]
+    if not paths:
+        return given, unix_socket
+    if len(paths) > 1 or not paths[0] or "\0" in paths[0] or unix_socket is not None:
+        raise ArgumentError("A Redis configuration names one Unix socket, as '!/run/redis/redis.sock'.")
+    return [one for one in given if not (isinstance(one, str) and one.startswith("!"))], paths[0]
 
 
 def _endpoint(given: Any, default_port: int) -> Endpoint:
