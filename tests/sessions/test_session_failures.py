@@ -83,6 +83,18 @@ async def test_a_cache_that_cannot_be_read(sites: Sites, script: Any, path: str)
 
 
 @pytest.mark.parametrize("path", ["/bump", "/ro"])
+async def test_an_outage_that_the_cache_has_reported_makes_debug_lines(sites: Sites, script: Any, path: str) -> None:
+    site = await sites.serve(routes(script))
+    cookie = await site.login("/bump")
+    outage = CacheUnavailableError("the server is gone")
+    outage.reported = True
+    site.cache.break_down(outage)
+    assert_unavailable(await site.get(path, cookie))
+    assert site.log.alarms == []
+    assert len([text for text in site.log.texts(LogLevel.DEBUG) if "the server is gone" in text]) == 1
+
+
+@pytest.mark.parametrize("path", ["/bump", "/ro"])
 async def test_a_cache_that_does_not_answer(sites: Sites, script: Any, path: str) -> None:
     site = await sites.serve(routes(script), io_timeout=1)
     cookie = await site.login("/bump")
