@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Final, NoReturn
 
+import redis
 from redis.exceptions import (
     AskError,
     AuthenticationError,
@@ -20,6 +21,7 @@ from redis.exceptions import (
 from kestrun_py.caching.redis._cluster import SlotMap
 from kestrun_py.caching.redis._connect import Connector
 from kestrun_py.caching.redis._node import Node
+from kestrun_py.caching.redis._redis_py import TESTED, is_tested
 from kestrun_py.caching.redis._scripts import Script
 from kestrun_py.caching.redis._server import check_version, identify, problems_of
 from kestrun_py.caching.redis._wire import ConnectionLostError, Reply, Wire, pack
@@ -48,6 +50,12 @@ class RedisClient:
         self.options = options
         self._logger = logger
         self._connector = Connector(options)
+        if not is_tested():
+            logger.warning(
+                "redis-py {Version} was not tested with ({Tested} were): the Redis cache works, but takes more CPU.",
+                redis.__version__,
+                TESTED,
+            )
         self._entry = Node(options.where, self._open_entry, logger)
         self._entry_at: Endpoint | None = None
         self._slots = SlotMap(self._connector, logger)

@@ -13,19 +13,15 @@ import contextlib
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import Any, ClassVar, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 import hiredis
-from redis.asyncio.connection import AbstractConnection, DefaultParser
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import (
-    AskError,
-    ClusterDownError,
     InvalidResponse,
-    MasterDownError,
-    MovedError,
-    TryAgainError,
 )
 
+from kestrun_py.caching.redis._redis_py import Errors, open_link
 from kestrun_py.concurrency.coalescing import Gathered
 from kestrun_py.errors import CacheTimeoutError, CacheUnavailableError
 
@@ -43,26 +39,13 @@ _MOST_TURNS: Final = 4  # of the event loop that a command waits for others; a s
 _BATCH: Final = 24  # commands that are written at once, so that the server works on them while others are made
 
 
-class _Errors(DefaultParser):  # type: ignore[misc, valid-type]
-    """redis-py's table of errors, with those of a cluster, which its older versions keep elsewhere."""
-
-    EXCEPTION_CLASSES: ClassVar = {
-        **DefaultParser.EXCEPTION_CLASSES,
-        "ASK": AskError,
-        "CLUSTERDOWN": ClusterDownError,
-        "MASTERDOWN": MasterDownError,
-        "MOVED": MovedError,
-        "TRYAGAIN": TryAgainError,
-    }
-
-
 class ConnectionLostError(CacheUnavailableError):
     """A connection went away with a command on its way: the server may or may not have seen it."""
 
     reported = True  # whoever keeps up the connection logs that it was lost
 
 
-class Wire(asyncio.Protocol):
+class Wire:
     """A connected and pipelined connection.
 
     Args:
@@ -86,9 +69,6 @@ class Wire(asyncio.Protocol):
         on_push: Callable[[Reply], None] | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
-        stream, writer = connection._reader, connection._writer
-        if stream is None or writer is None or stream.at_eof() or writer.transport.is_closing():
-            raise ConnectionLostError(f"Redis at {where} closed the connection.")
         self.where = where
         self.ended = False
         self._connection = connection
@@ -106,17 +86,17 @@ class Wire(asyncio.Protocol):
         self._timer_at = math.inf
         self._closing = False
         self._replies = hiredis.Reader(
-            protocolError=InvalidResponse, replyError=_Errors.parse_error, notEnoughData=_MORE
+            protocolError=InvalidResponse, replyError=Errors.parse_error, notEnoughData=_MORE
         )
-        self._transport = writer.transport
-        self._stream_protocol = self._transport.get_protocol()
-        self._transport.set_protocol(self)
+        link = open_link(connection, self)
+        if link is None:
+            raise ConnectionLostError(f"Redis at {where} closed the connection.")
+        self._link = link
 
     @property
     def host(self) -> str:
         """The server's address, without a port."""
-        peer = self._transport.get_extra_info("peername")
-        return str(peer[0]) if isinstance(peer, tuple) else str(peer)
+        return self._link.host
 
     def send(self, command: bytes, deadline: float) -> asyncio.Future[Reply]:
         """Queues a packed command; what is queued while the event loop is busy is written at once.
@@ -148,51 +128,49 @@ class Wire(asyncio.Protocol):
 
     def write(self, command: bytes) -> None:
         """Sends a command that is answered by `on_push` messages."""
-        self._transport.write(command)
+        self._link.write(command)
 
     async def close(self) -> None:
         """Ends the connection; what is outstanding fails."""
         self._closing = True
-        self._transport.abort()  # rather than wait until a stopped server has read what is on its way
+        self._link.abort()
         with contextlib.suppress(Exception):
             await self._connection.disconnect()
         self._end("the cache was closed")
 
-    # asyncio.Protocol
+    # What the link receives
 
     def data_received(self, data: bytes) -> None:
-        self._heard = self._time()
         replies = self._replies
-        slots = self._slots
         try:
             replies.feed(data)
             while (reply := replies.gets()) is not _MORE:
-                if slots:
-                    future = slots.popleft()[1]
-                    if not future.done():
-                        future.set_result(reply)
-                elif self._on_push is not None:
-                    self._on_push(reply)
-                else:
-                    self._end("the server sent a reply that nobody asked for")
+                self.reply_received(reply)
+                if self.ended:
                     return
         except InvalidResponse:
             self._end("the server sent what is no Redis reply")
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stream_protocol.connection_lost(exc)
-        self._connection._close()  # type: ignore[no-untyped-call]
-        self._end("the server closed the connection" if exc is None else str(exc))
+    def reply_received(self, reply: Reply) -> None:
+        self._heard = self._time()
+        if self._slots:
+            future = self._slots.popleft()[1]
+            if not future.done():
+                future.set_result(reply)
+        elif self._on_push is not None:
+            self._on_push(reply)
+        else:
+            self._end("the server sent a reply that nobody asked for")
 
-    def pause_writing(self) -> None:
-        """Nothing waits for the buffer to drain: what a dead server keeps in it, the deadlines bound."""
+    def link_lost(self, error: Exception | None) -> None:
+        self._end("the server closed the connection" if error is None else str(error))
 
     # Internals
 
     def _flush(self) -> None:
         outgoing = self._outgoing
         if outgoing and not self.ended:
-            self._transport.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
+            self._link.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
         outgoing.clear()
 
     def _set_timer(self, when: float) -> None:
@@ -235,5 +213,5 @@ class Wire(asyncio.Protocol):
                 )
         self._slots.clear()
         if not self._closing:
-            self._transport.abort()
+            self._link.abort()
             self._on_lost(reason)
