@@ -32,10 +32,10 @@ DEFAULT_TIMEOUT: Final = 10.0
 
 # A waiter asks again after a pause that doubles from the first to the last, each time drawn from its upper half,
 # so that waiters of several processes do not march in step.
-_FIRST_PAUSE: Final = 0.005
-_LAST_PAUSE: Final = 0.1
+_FIRST_PAUSE_SECONDS: Final = 0.005
+_LAST_PAUSE_SECONDS: Final = 0.1
 
-_REAL_TIME: Final = 0.5  # seconds in which a cache that works has answered
+_ANSWER_SECONDS: Final = 0.5  # seconds in which a cache that works has answered
 
 
 class DistributedCache(ABC):
@@ -195,18 +195,18 @@ class DistributedCache(ABC):
         self, key: str, token: str, lease_time: float, timeout: float, deadline: float
     ) -> Lease | None:
         """`lock`, for an entry that another holder has."""
-        pause = _FIRST_PAUSE
+        pause = _FIRST_PAUSE_SECONDS
         while True:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 raise LockTimeoutError(f"The entry stayed locked by another request for {timeout:g} seconds.")
             await self._wait_for_release(key, min(remaining, pause * random.uniform(0.5, 1.0)))
-            pause = min(pause * 2, _LAST_PAUSE)
+            pause = min(pause * 2, _LAST_PAUSE_SECONDS)
             remaining = max(deadline - time.monotonic(), 0.001)
             try:
                 found = await self._try_lock(key, token, lease_time, remaining)
             except CacheTimeoutError:
-                if remaining >= _REAL_TIME:
+                if remaining >= _ANSWER_SECONDS:
                     raise
                 continue  # too short an attempt to tell; it is busy, as the cache has said before
             if not isinstance(found, Busy):
@@ -217,7 +217,7 @@ class DistributedCache(ABC):
         await asyncio.sleep(pause)
 
     def _stop_waiting(self, key: str, token: str) -> None:  # noqa: B027  (most caches note no waiters)
-        """Called when a waiter leaves without the lock: nobody has to wait for its turn any more."""
+        """Called when a waiter leaves without the lock: its turn need not be kept any more."""
 
     @abstractmethod
     async def _try_lock(self, key: str, token: str, lease_time: float, timeout: float) -> Lease | Busy | None:

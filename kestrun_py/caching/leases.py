@@ -16,7 +16,7 @@ _count: Final = itertools.count(1)
 
 
 def new_token() -> str:
-    """Returns what proves a lease; unique among all processes, and nobody's to guess."""
+    """Returns an unguessable lease token, unique among all processes."""
     return f"{_process_token}-{next(_count)}"
 
 
@@ -33,7 +33,7 @@ class Lease:
 
     Attributes:
         key: The entry's key.
-        token: What proves the right to the cache; random.
+        token: The lease token.
         value: The entry's bytes.
         absolute: The entry's absolute expiration as Unix time, or None.
     """

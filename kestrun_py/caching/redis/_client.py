@@ -34,8 +34,8 @@ __all__ = ["RedisClient"]
 _ASKING: Final = pack((b"ASKING",))
 _PING: Final = pack((b"PING",))
 _ATTEMPTS: Final = 8  # connecting, redirections and one repetition together
-_PATIENT: Final = 2  # attempts after which the nodes of a cluster get time to agree on who serves a slot
-_PAUSE: Final = 0.02  # the first time for that; it doubles
+_EARLY_ATTEMPTS: Final = 2  # attempts after which the nodes of a cluster get time to agree on who serves a slot
+_FIRST_PAUSE_SECONDS: Final = 0.02  # the first time for that; it doubles
 
 
 class RedisClient:
@@ -123,8 +123,8 @@ class RedisClient:
             repeat: As for `run`.
         """
         for attempt in range(_ATTEMPTS):
-            if attempt > _PATIENT:
-                pause = _PAUSE * 2 ** (attempt - _PATIENT - 1)
+            if attempt > _EARLY_ATTEMPTS:
+                pause = _FIRST_PAUSE_SECONDS * 2 ** (attempt - _EARLY_ATTEMPTS - 1)
                 await asyncio.sleep(min(pause, deadline - asyncio.get_running_loop().time()))
             node = self._node_of(key)
             if node is None or (wire := node.wire) is None:
@@ -198,7 +198,7 @@ class RedisClient:
         """Finds the node that a key's slot is being moved to, and has it take the next command for the slot."""
         node = self._slots.node_at((asked.host or wire.host, asked.port))
         wire = await node.connected(deadline)
-        wire.send(_ASKING, deadline).cancel()  # its reply keeps its place and interests nobody
+        wire.send(_ASKING, deadline).cancel()  # its reply keeps its place and is not used
         return node, wire
 
     async def _refuse(self, error: Exception, node: Node, wire: Wire) -> NoReturn:

@@ -16,7 +16,7 @@ from kestrun_py.logging import Logger
 
 __all__ = ["SlotMap"]
 
-_PAUSE: Final = 0.5  # between two discoveries, however many requests ask for one
+_DISCOVERY_PAUSE_SECONDS: Final = 0.5  # between two discoveries, however many requests ask for one
 
 
 class SlotMap:
@@ -33,11 +33,11 @@ class SlotMap:
         self._slots: list[Node | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
         self._nodes: dict[Endpoint, Node] = {}
         self._discovery: asyncio.Task[None] | None = None
-        self._discovered = -_PAUSE
+        self._discovered = -_DISCOVERY_PAUSE_SECONDS
         self._closed = False
 
     def node_of(self, key: str) -> Node | None:
-        """The node that serves a key's slot, or None if nobody does."""
+        """The node that serves a key's slot, or None if there is none."""
         return self._slots[key_slot(key.encode())]
 
     def node_at(self, endpoint: Endpoint) -> Node:
@@ -92,7 +92,7 @@ class SlotMap:
     async def _discover(self, first: Endpoint | None) -> None:
         loop = asyncio.get_running_loop()
         try:
-            await asyncio.sleep(self._discovered + _PAUSE - loop.time())
+            await asyncio.sleep(self._discovered + _DISCOVERY_PAUSE_SECONDS - loop.time())
             found = await self._connector.find_slots(self._candidates(first))
             nodes: dict[Endpoint | None, Node] = {at: self.node_at(at) for at in set(found.values())}
             self._slots = [nodes.get(found.get(slot)) for slot in range(REDIS_CLUSTER_HASH_SLOTS)]

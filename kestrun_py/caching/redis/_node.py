@@ -17,9 +17,9 @@ __all__ = ["Node", "Opener"]
 Opener: TypeAlias = Callable[[Callable[[str], None]], Awaitable[Wire]]
 """Opens a connection, given what to call when it is lost."""
 
-_PAUSE: Final = 0.05  # between two attempts at least, however many requests ask for one
-_FIRST_BACKOFF: Final = 0.1
-_LAST_BACKOFF: Final = 5.0
+_LEAST_PAUSE_SECONDS: Final = 0.05  # between two attempts at least, however many requests ask for one
+_FIRST_BACKOFF_SECONDS: Final = 0.1
+_LAST_BACKOFF_SECONDS: Final = 5.0
 
 
 class Node:
@@ -41,7 +41,7 @@ class Node:
         self._logger = logger
         self._attempt: asyncio.Task[None] | None = None
         self._begun = 0.0
-        self._ended = -_PAUSE
+        self._ended = -_LEAST_PAUSE_SECONDS
         self._keeper: asyncio.Task[None] | None = None
         self._waiting = 0
         self._complained = False
@@ -124,7 +124,7 @@ class Node:
     async def _try(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            await asyncio.sleep(self._ended + _PAUSE - loop.time())
+            await asyncio.sleep(self._ended + _LEAST_PAUSE_SECONDS - loop.time())
             self._begun = loop.time()
             wire = await self._open_wire(self._lost)
             if wire.ended:
@@ -146,14 +146,14 @@ class Node:
             self._logger.information("Redis at {Endpoint} is back.", self._name)
 
     async def _keep(self) -> None:
-        backoff = _FIRST_BACKOFF
+        backoff = _FIRST_BACKOFF_SECONDS
         try:
             while self.wire is None:
                 try:
                     await self._connect()
                 except CacheError:
                     await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
-                    backoff = min(backoff * 2, _LAST_BACKOFF)
+                    backoff = min(backoff * 2, _LAST_BACKOFF_SECONDS)
         finally:
             self._keeper = None
 

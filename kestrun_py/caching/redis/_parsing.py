@@ -50,9 +50,15 @@ _IGNORED: Final[dict[str, Callable[[str, str], object]]] = {
     ),
     **dict.fromkeys(("asynctimeout", "configcheckseconds", "connectretry", "keepalive"), _integer),
     **dict.fromkeys(("channelprefix", "configchannel", "libname", "protocol", "tiebreaker", "version"), _any_text),
-    # StackExchange.Redis itself has forgotten what these meant.
+    # StackExchange.Redis itself ignores these.
     **dict.fromkeys(("highprioritythreads", "preserveasyncorder", "responsetimeout", "writebuffer"), _any_text),
 }
+
+
+# Known names may be shown wherever they stand.
+_KNOWN: Final = frozenset(
+    {*_ATTRIBUTES, *_IGNORED, "checkcertificaterevocation", "proxy", "setclientlibrary", "sslprotocols", "tunnel"}
+)
 
 
 def parse_options(configuration: object) -> RedisOptions:
@@ -100,9 +106,15 @@ def _from_attributes(given: Mapping[Any, Any]) -> RedisOptions:
 def _parse_text(text: str) -> RedisOptions:
     endpoints: list[str] = []
     options: dict[str, Any] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
+    for position, part in enumerate((part.strip() for part in text.split(",")), 1):
+        if not part:
+            continue
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if equals:
+            if "password" in options and name.lower() not in _KNOWN:  # it may be the rest of the password
+                raise ArgumentError(
+                    f"Part {position} of the Redis configuration, counted between commas, is no option; {_COMMA}"
+                )
             options |= _text_option(name, value)
         elif "password" in options:
             raise ArgumentError(f"Redis endpoints stand before the password; {_COMMA}")
@@ -165,7 +177,7 @@ def _parse_url(url: str) -> RedisOptions:
         ) from None
     if parts.scheme not in ("redis", "rediss", "unix"):
         raise ArgumentError("A Redis URL begins with redis://, rediss:// or unix://.")
-    if "@" in parts.path or parts.fragment:
+    if "@" in parts.path + parts.query or parts.fragment:
         raise ArgumentError(f"The Redis URL is malformed. {_ESCAPE}")
     place = parts.netloc.rpartition("@")[2] + parts.path
     if "," in place + parts.query or "=" in place:  # a list of options, with a password in it perhaps

@@ -88,7 +88,7 @@ local function wake(waiter)
 end
 """
 
-# What was just written is not to stay for ever where the server refuses to let it expire. Asked before that, the server
+# What was just written must not stay for ever where the server refuses to let it expire. Asked before that, the server
 # would not check `maxmemory` for what is written: it does so for the first write of a script alone.
 _EXPIRE: Final = """
 local function expire(left)

@@ -11,14 +11,14 @@ from kestrun_py.errors import CacheError
 
 __all__ = ["Wakeups"]
 
-_PAUSE: Final = 5.0  # between two attempts to listen
-_EARLY: Final = 1000
+_RECONNECT_PAUSE_SECONDS: Final = 5.0  # between two attempts to listen
+_MOST_EARLY_WAKEUPS: Final = 1000
 
 
 class Wakeups:
     """Listens on this process's channel, on a connection that is opened when a lock is waited for.
 
-    Without it, or while it is lost, waiters ask again at the pace that they would have anyway.
+    Without it, or while it is lost, waiters ask again as often as they would without it.
 
     Args:
         channel: The channel.
@@ -88,14 +88,14 @@ class Wakeups:
         if waiting is not None:
             for woken in waiting:
                 _wake(woken)
-        elif len(self._early) < _EARLY:
+        elif len(self._early) < _MOST_EARLY_WAKEUPS:
             self._early.add(name)
         else:
             self._early = {name}
 
     def _lost(self, reason: str) -> None:
         self._wire = None
-        self._open_at = asyncio.get_running_loop().time() + _PAUSE
+        self._open_at = asyncio.get_running_loop().time() + _RECONNECT_PAUSE_SECONDS
 
 
 def _wake(woken: asyncio.Future[None]) -> None:

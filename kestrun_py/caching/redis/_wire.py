@@ -36,7 +36,7 @@ pack: Final[Callable[[tuple[bytes | str | int, ...]], bytes]] = cast(Any, hiredi
 _MORE: Final = object()
 
 _MOST_TURNS: Final = 4  # of the event loop that a command waits for others; a system call costs more than a command
-_BATCH: Final = 24  # commands that are written at once, so that the server works on them while others are made
+_BATCH_COMMANDS: Final = 24  # commands that are written at once, so that the server works on them while others are made
 
 
 class ConnectionLostError(CacheUnavailableError):
@@ -120,7 +120,7 @@ class Wire:
         if deadline < self._timer_at:
             self._set_timer(deadline)
         self._outgoing.append(command)
-        if len(self._outgoing) >= _BATCH:
+        if len(self._outgoing) >= _BATCH_COMMANDS:
             self._flush()
         else:
             self._flushing.soon()
@@ -160,7 +160,7 @@ class Wire:
         elif self._on_push is not None:
             self._on_push(reply)
         else:
-            self._end("the server sent a reply that nobody asked for")
+            self._end("the server sent a reply without a command")
 
     def link_lost(self, error: Exception | None) -> None:
         self._end("the server closed the connection" if error is None else str(error))
@@ -187,7 +187,7 @@ class Wire:
         now = self._time()
         following = earliest = math.inf
         for deadline, future in self._slots:
-            earliest = min(earliest, deadline)  # of those that nobody waits for any more, too: their replies are owed
+            earliest = min(earliest, deadline)  # also of commands that were given up: their replies are still to come
             if future.done():
                 continue
             if deadline <= now:

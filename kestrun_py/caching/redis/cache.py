@@ -28,7 +28,7 @@ __all__ = ["RedisCache"]
 _EPOCH_TICKS: Final = 621_355_968_000_000_000  # .NET's ticks of 1970-01-01
 _MAX_TICKS: Final = 3_155_378_975_999_999_999  # and of the last moment of 9999
 _MAX_TICKS_DIGITS: Final = 19
-_DEFAULT_SLIDING: Final = 1200.0
+_DEFAULT_SLIDING_SECONDS: Final = 1200.0
 _NONE: Final = b"-1"
 _MOST_ABANDONED: Final = 1000
 
@@ -177,7 +177,7 @@ class RedisCache(DistributedCache):
             raise
 
     def _abandon(self, lease: Lease, timeout: float) -> None:
-        """Releases in the background a lock, or the turn for it, that may have been granted to nobody any more.
+        """Releases in the background a lock, or the turn for it, whose caller has gone.
 
         On the connection that the grant travels on, the release is behind it; otherwise the lock's own expiry
         is the last resort.
@@ -197,7 +197,7 @@ def _ticks(expiration: Expiration) -> tuple[bytes, bytes]:
     """An expiration as ``absexp`` and ``sldexp``."""
     absolute, sliding = expiration.absolute, expiration.sliding
     if absolute is None and sliding is None:
-        sliding = _DEFAULT_SLIDING
+        sliding = _DEFAULT_SLIDING_SECONDS
     absexp = _NONE
     if absolute is not None:
         # Microseconds are what a float holds exactly of the seconds since 1970.

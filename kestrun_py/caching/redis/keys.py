@@ -12,7 +12,7 @@ from kestrun_py.data_protection.repositories import StoredElement, XmlRepository
 
 __all__ = ["RedisXmlRepository"]
 
-_TIMEOUT: Final = 10.0
+_TIMEOUT_SECONDS: Final = 10.0
 
 
 class RedisXmlRepository(XmlRepository):
@@ -34,7 +34,7 @@ class RedisXmlRepository(XmlRepository):
 
     async def read_all(self) -> list[StoredElement]:
         command = pack((b"LRANGE", self._key, 0, -1))
-        deadline = asyncio.get_running_loop().time() + _TIMEOUT
+        deadline = asyncio.get_running_loop().time() + _TIMEOUT_SECONDS
         elements = await self._client.send(self._key, command, deadline=deadline, repeat=True)
         return [self._element(index, data) for index, data in enumerate(elements)]
 
@@ -46,5 +46,5 @@ class RedisXmlRepository(XmlRepository):
             return StoredElement(name, "", f"cannot be read: {error}")
 
     async def append(self, xml: str, friendly_name: str, expected: int) -> bool:
-        reply = await self._client.run(APPEND, self._key, expected, xml, timeout=_TIMEOUT)
+        reply = await self._client.run(APPEND, self._key, expected, xml, timeout=_TIMEOUT_SECONDS)
         return bool(reply)

@@ -37,7 +37,7 @@ class RedisOptions:
         connect_timeout: Milliseconds for each step of making a connection: that it is made, and each answer of
             the login.
         sync_timeout: Milliseconds of silence, with answers overdue, after which a connection is given up.
-        abort_connect: Accepted for ASP.NET's sake; a cache never gives up connecting.
+        abort_connect: Accepted and not used: a cache never gives up connecting.
         name: What CLIENT LIST shows.
         service_name: The name of the primary to ask the Sentinels at `endpoints` for.
         unix_socket: The path of a Unix socket, instead of `endpoints`.

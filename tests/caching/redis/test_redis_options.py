@@ -98,7 +98,7 @@ def test_tls_versions() -> None:
     ("configuration", "culprit"),
     [
         ("localhost,passwrd=secret", "passwrd"),
-        ("localhost:6379,password=secret,foo=bar", "foo"),
+        ("localhost:6379,password=secret,foo=bar", "Part 3 of the Redis configuration"),
         ("localhost,$CLUSTER=", r"'\$CLUSTER'.*command maps are not supported"),
         ("localhost,$info=other", r"'\$info'.*command maps are not supported"),
         ("localhost,tunnel=http:proxy:8080", "'tunnel' is not supported"),
@@ -273,3 +273,23 @@ def test_options_raise_nothing_but_argument_errors(pairs: list[tuple[str, str]])
 def test_attributes_raise_nothing_but_argument_errors(attributes: dict[str, object]) -> None:
     with suppress(ArgumentError):
         parse_options(attributes)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "localhost,password=Xw7,Zq9=two",
+        "localhost,password=Xw7,$Zq9=two",
+        "localhost,password=Xw7,Zq9",
+        "localhost,password=Xw7,Zq9:77777",
+        "redis://user:Xw7?Zq9=two@localhost",
+        "redis://user:Xw7#Zq9@localhost",
+        "redis://user:Xw7/Zq9@localhost",
+        "redis://localhost,password=Xw7?Zq9=two",
+    ],
+)
+def test_no_piece_of_a_password_is_shown(text: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        parse_options(text)
+    assert "Zq9" not in str(caught.value)
+    assert "Xw7" not in str(caught.value)
