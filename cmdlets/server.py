@@ -193,7 +193,7 @@ def add_kr_endpoint(
         cert_password: Its password.
         self_signed_cert: Make a certificate for localhost (`development_certificate`) (also `self_signed_certificate`
             and `self_signed`).
-        x509_certificate: A certificate object (`kestrun_py.certificates.loading.to_certificate`).
+        x509_certificate: A certificate object (`kestrun_py.certificates.certificate.to_certificate`).
         protocols: Must include Http1; what is more is left out, with a line in the log at Debug.
         server: The host.
 

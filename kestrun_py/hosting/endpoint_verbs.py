@@ -52,7 +52,7 @@ class EndpointVerbs(HostBase):
             cert_path: A certificate file, PEM or PFX (`kestrun_py.certificates.loading.load_certificate`).
             cert_password: Its password.
             self_signed_cert: Make a certificate for localhost (`development_certificate`).
-            x509_certificate: A certificate object (`kestrun_py.certificates.loading.to_certificate`).
+            x509_certificate: A certificate object (`kestrun_py.certificates.certificate.to_certificate`).
             protocols: Must include Http1; what is more is left out, with a line in the log at Debug.
 
         Raises:

@@ -32,7 +32,7 @@ from kestrun_py.server._addresses import (
 from kestrun_py.server.worker import shared_between_workers
 
 if TYPE_CHECKING:  # needs cryptography
-    from kestrun_py.certificates.loading import Certificate
+    from kestrun_py.certificates.certificate import Certificate
 
 __all__ = [
     "AddressFamily",
@@ -241,14 +241,16 @@ def _find_certificate(
         raise ArgumentError("cert_password is the password of a certificate file: give cert_path too.")
     if path is None and given is None and not self_signed:
         return None
-    from kestrun_py.certificates import loading  # imported when used
+    from kestrun_py.certificates.certificate import to_certificate  # imported when used
+    from kestrun_py.certificates.development import development_certificate  # imported when used
+    from kestrun_py.certificates.loading import certificate_from_pem, load_certificate  # imported when used
 
     if path is not None:
-        return loading.load_certificate(path, password)
+        return load_certificate(path, password)
     if given is not None:
-        return loading.to_certificate(given)
-    return loading.certificate_from_pem(
-        shared_between_workers("development-certificate", lambda: loading.development_certificate().to_pem())
+        return to_certificate(given)
+    return certificate_from_pem(
+        shared_between_workers("development-certificate", lambda: development_certificate().to_pem())
     )
 
 

@@ -188,7 +188,7 @@ class Server:
 def _ssl_context(endpoint: Endpoint) -> ssl.SSLContext | None:
     if endpoint.certificate is None:
         return None
-    from kestrun_py.certificates.loading import ssl_context  # imported when used
+    from kestrun_py.certificates.tls import ssl_context  # imported when used
 
     return ssl_context(endpoint.certificate)
 

@@ -18,14 +18,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 
-from kestrun_py.certificates.loading import (
-    Certificate,
-    certificate_from_pem,
-    development_certificate,
-    load_certificate,
-    ssl_context,
-    to_certificate,
-)
+from kestrun_py.certificates.certificate import Certificate, to_certificate
+from kestrun_py.certificates.development import development_certificate
+from kestrun_py.certificates.loading import certificate_from_pem, load_certificate
+from kestrun_py.certificates.tls import ssl_context
 from kestrun_py.errors import ArgumentError, ServerStartError
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from kestrun_py.certificates.loading import Certificate, development_certificate
+from kestrun_py.certificates.certificate import Certificate
+from kestrun_py.certificates.development import development_certificate
 from kestrun_py.errors import ArgumentError, ServerStartError
 from kestrun_py.logging import LoggerConfiguration
 from kestrun_py.server import worker as worker_module

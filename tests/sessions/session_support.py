@@ -17,7 +17,7 @@ from recording_log import Log
 from kestrun_py import KestrunHost
 from kestrun_py.caching import Busy, DistributedCache, Expiration, Lease
 from kestrun_py.caching.memory import MemoryCache
-from kestrun_py.certificates.loading import ssl_context
+from kestrun_py.certificates.tls import ssl_context
 from kestrun_py.context import KestrunContext
 from kestrun_py.errors import CacheTimeoutError
 from kestrun_py.http.connections import HttpRunner
