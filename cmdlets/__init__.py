@@ -6,6 +6,7 @@ A host script begins with ``from cmdlets import *``.
 # ruff: noqa: F403, F405 - this module is made of the others by scripts/make_cmdlets.py
 
 from cmdlets.caches import *
+from cmdlets.certificates import *
 from cmdlets.cookies import *
 from cmdlets.logging import *
 from cmdlets.requests import *
@@ -29,8 +30,13 @@ __all__ = [
     "add_kr_sink_file",
     "clear_kr_session",
     "close_kr_logger",
+    "convert_from_kr_jwk_json_to_certificate",
+    "convert_to_kr_jwk_json",
     "enable_kr_configuration",
+    "export_kr_certificate",
+    "get_kr_certificate_purpose",
     "get_kr_context",
+    "get_kr_jwk_thumbprint",
     "get_kr_request_body",
     "get_kr_request_cookie",
     "get_kr_request_header",
@@ -42,8 +48,12 @@ __all__ = [
     "get_kr_session_int32",
     "get_kr_session_json",
     "get_kr_session_string",
+    "import_kr_certificate",
+    "new_kr_certificate_request",
     "new_kr_cookie_builder",
     "new_kr_logger",
+    "new_kr_private_key_jwt",
+    "new_kr_self_signed_certificate",
     "new_kr_server",
     "register_kr_logger",
     "remove_kr_server",
@@ -57,6 +67,7 @@ __all__ = [
     "set_kr_session_string",
     "start_kr_server",
     "stop_kr_server",
+    "test_kr_certificate",
     "write_kr_error_response",
     "write_kr_html_response",
     "write_kr_json_response",

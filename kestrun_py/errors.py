@@ -10,6 +10,7 @@ to do about it, and ends a script as one line, without a traceback::
     │   └── BadRequestError                     a request that is not what it says it is: 400
     ├── ScriptExitError                         a route script called exit()
     ├── ServerStartError                        a port is taken, a certificate is missing
+    ├── CertificateError                        a certificate file that cannot be read or written
     ├── SessionError
     │   ├── SessionNotConfiguredError           the host has no `add_session`
     │   ├── SessionNotLoadedError               first access from a task or thread that cannot load it
@@ -38,6 +39,7 @@ __all__ = [
     "CacheTableMissingError",
     "CacheTimeoutError",
     "CacheUnavailableError",
+    "CertificateError",
     "ContextError",
     "DataProtectionError",
     "InvalidOperationError",
@@ -93,6 +95,10 @@ class ScriptExitError(KestrunError):
 
 class ServerStartError(KestrunError):
     """The server cannot start: a port is taken, a certificate is missing or unreadable."""
+
+
+class CertificateError(KestrunError):
+    """A certificate file cannot be read or written, or does not fit its password or key."""
 
 
 class SessionError(KestrunError):

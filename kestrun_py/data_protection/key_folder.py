@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from kestrun_py._private_files import write_new_private, write_private
 from kestrun_py.data_protection.repositories import (
     MAX_ELEMENT_BYTES,
     MemoryXmlRepository,
@@ -84,7 +85,7 @@ class FileXmlRepository(XmlRepository):
             with _locked(self.folder / _LOCK_FILE):
                 if len(self._paths()) != expected:
                     return False
-                _write(self.folder / f"{name}.xml", xml)
+                write_private(self.folder / f"{name}.xml", xml.encode())
                 return True
         except OSError as error:
             raise KeyRingError(
@@ -158,37 +159,11 @@ def _make_private_folder(folder: Path) -> None:
     folder.mkdir(mode=0o700, exist_ok=True)
 
 
-def _write(path: Path, text: str) -> None:
-    draft = path.with_name(f"{uuid.uuid4()}.tmp")
-    try:
-        _write_private(draft, text.encode())
-        os.replace(draft, path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _probe(folder: Path) -> None:
     # os.access would answer for the permissions alone: not for a full disk, a read-only mount or root.
     path = folder / f"{uuid.uuid4()}.tmp"
     try:
-        _write_private(path, b"probe")
+        write_new_private(path, b"probe")
     finally:
         path.unlink(missing_ok=True)
 

@@ -242,8 +242,8 @@ def _find_certificate(
     if path is None and given is None and not self_signed:
         return None
     from kestrun_py.certificates.certificate import to_certificate  # imported when used
-    from kestrun_py.certificates.development import development_certificate  # imported when used
     from kestrun_py.certificates.loading import certificate_from_pem, load_certificate  # imported when used
+    from kestrun_py.certificates.self_signed import development_certificate  # imported when used
 
     if path is not None:
         return load_certificate(path, password)

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 
 from kestrun_py.certificates.certificate import Certificate, to_certificate
-from kestrun_py.certificates.development import development_certificate
 from kestrun_py.certificates.loading import certificate_from_pem, load_certificate
+from kestrun_py.certificates.self_signed import development_certificate
 from kestrun_py.certificates.tls import ssl_context
 from kestrun_py.errors import ArgumentError, ServerStartError
 
@@ -198,7 +198,7 @@ class TestFiles:
         for path in (tmp_path / "gone.pfx", tmp_path):
             with pytest.raises(ServerStartError) as caught:
                 load_certificate(path)
-            assert str(caught.value) == f"Certificate file not found: {path}"
+            assert str(caught.value) == f"Certificate file not found at path: {path}"
 
     def test_every_other_fault_is_named(
         self, development: Certificate, other_key: ec.EllipticCurvePrivateKey, tmp_path: Path
@@ -208,14 +208,14 @@ class TestFiles:
         )
         secret = b"s3cret"
         for data, password, text in [
-            (b"", None, "neither PEM nor a PFX that cert_password opens"),
-            (b"\x30\x82garbage", None, "neither PEM nor a PFX"),
-            (pfx(development, secret), None, "neither PEM nor a PFX that cert_password opens"),
-            (pfx(development, secret), "other", "neither PEM nor a PFX that cert_password opens"),
+            (b"", None, "neither PEM nor DER nor a PFX that the password opens"),
+            (b"\x30\x82garbage", None, "neither PEM nor DER nor a PFX"),
+            (pfx(development, secret), None, "neither PEM nor DER nor a PFX that the password opens"),
+            (pfx(development, secret), "other", "neither PEM nor DER nor a PFX that the password opens"),
             (pem(development.leaf), None, "no private key; put the key into the same file, or beside it with suffix"),
             (key_pem(development), None, "no certificate"),
-            (development.to_pem(secret), None, "its private key is encrypted; set cert_password"),
-            (development.to_pem(secret), "other", "cert_password is another one"),
+            (development.to_pem(secret), None, "its private key is encrypted; give the password"),
+            (development.to_pem(secret), "other", "the password is another one"),
             (pem(development.leaf) + stranger, None, "The private key is not that of the certificate CN=localhost"),
             (pem(development.leaf)[:200] + b"\n" + stranger, None, "cannot be used: "),
             (pem(development.leaf) + key_pem(development).replace(b"M", b"!"), None, "its private key is damaged"),

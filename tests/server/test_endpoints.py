@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kestrun_py.certificates.certificate import Certificate
-from kestrun_py.certificates.development import development_certificate
+from kestrun_py.certificates.self_signed import development_certificate
 from kestrun_py.errors import ArgumentError, ServerStartError
 from kestrun_py.logging import LoggerConfiguration
 from kestrun_py.server import worker as worker_module
@@ -251,7 +251,7 @@ class TestErrors:
             resolve_endpoints(host_name="web.test", address_family="IPv6", environ={})
 
     def test_a_missing_certificate(self, tmp_path: Path) -> None:
-        with pytest.raises(ServerStartError, match=r"Certificate file not found: .*gone\.pfx"):
+        with pytest.raises(ServerStartError, match=r"Certificate file not found at path: .*gone\.pfx"):
             resolve_endpoints(port=5000, cert_path=tmp_path / "gone.pfx", environ={})
 
 

@@ -25,7 +25,7 @@ from waiting import until
 from kestrun_py import KestrunHost
 from kestrun_py.caching import CacheStatus, DistributedCache
 from kestrun_py.caching.memory import MemoryCache
-from kestrun_py.certificates.development import development_certificate
+from kestrun_py.certificates.self_signed import development_certificate
 from kestrun_py.context import KestrunContext
 from kestrun_py.errors import InvalidOperationError, ServerStartError
 from kestrun_py.logging import LogLevel
