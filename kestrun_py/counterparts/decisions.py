@@ -54,7 +54,6 @@ _OWN_RESPONSE = "return an aiohttp response from the route's function"
 # What to use until a counterpart is here.
 INSTEAD: Final[Mapping[str, str]] = {
     "Authentication": f"{_MIDDLEWARE} that checks the request",
-    "Certificate": "use the cryptography package or openssl; add_kr_endpoint takes PEM and PFX files",
     "ClaimPolicy": "check the user in the route's function",
     "Cookies": f"{_OWN_RESPONSE} with set_cookie",
     "Form": "use get_kr_request_body, which reads forms",

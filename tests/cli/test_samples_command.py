@@ -27,7 +27,23 @@ def test_samples_are_listed_with_number_and_title() -> None:
     lines = done.output.splitlines()
     assert lines[0].split(maxsplit=1) == ["1.1", "Hello World: one route that answers with text"]
     assert [line.split()[0] for line in lines] == [
-        *("1.1", "2.3", "7.1", "7.2", "19.1", "19.1-host", "19.2", "19.3", "19.4", "19.diag", "19.scale-out")
+        *(
+            "1.1",
+            "2.3",
+            "6.1",
+            "6.2",
+            "6.3",
+            "7.1",
+            "7.2",
+            "7.3",
+            "19.1",
+            "19.1-host",
+            "19.2",
+            "19.3",
+            "19.4",
+            "19.diag",
+            "19.scale-out",
+        )
     ]
 
 

@@ -81,8 +81,11 @@ def console(page: Path, scheme: str = "https") -> Iterator[tuple[str, str]]:
         ("README.md", "19_1_sessions.py"),
         ("docs/tutorial/1_1_hello_world.md", "1_1_hello_world.py"),
         ("docs/tutorial/2_3_route_parameters.md", "2_3_route_parameters.py"),
+        ("docs/tutorial/6_2_cert_csr.md", "6_2_cert_csr.py"),
+        ("docs/tutorial/6_3_cert_import_export.md", "6_3_cert_import_export.py"),
         ("docs/tutorial/7_1_basic_server.md", "7_1_basic_server.py"),
         ("docs/tutorial/7_2_multiple_listeners.md", "7_2_multiple_listeners.py"),
+        ("docs/tutorial/7_3_https.md", "7_3_https.py"),
         ("docs/tutorial/19_1_sessions.md", "19_1_sessions.py"),
         ("docs/tutorial/19_scale_out.md", "19_scale_out.py"),
         ("docs/tutorial/19_diag.md", "19_diag.py"),
@@ -93,9 +96,9 @@ def test_curl_prints_what_the_page_says(page: str, sample: str, tmp_path: Path, 
         pytest.skip("curl is not installed")
     lines = list(console(ROOT / page, "https" if sample.startswith("19") else "http"))
     assert lines
-    port = free_port(1, 433)
+    port = free_port(1, 433, 443)
     arguments = ["--redis", request.getfixturevalue("redis_url")] if sample == "19_scale_out.py" else []
-    offset = {"19_scale_out.py": 1, "7_2_multiple_listeners.py": 433}.get(sample, 0)
+    offset = {"19_scale_out.py": 1, "7_2_multiple_listeners.py": 433, "7_3_https.py": 443}.get(sample, 0)
     with run_sample(sample, *arguments, ports=[port, port + offset]):
         prints(lines, port, tmp_path)
 
