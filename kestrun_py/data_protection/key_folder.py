@@ -36,8 +36,8 @@ _PORTABLE_NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
 class FileXmlRepository(XmlRepository):
     """Keeps each element in a file of its own, as ASP.NET's ``FileSystemXmlRepository`` does.
 
-    A folder that is made has mode 0700, a file 0600. Every ``*.xml`` in the folder is read, whatever its
-    name.
+    A folder that is made has mode 0700, a file 0600. Every file in the folder that ends with ``.xml`` is read,
+    whatever its name; a folder or a pipe of such a name is no file.
 
     Args:
         folder: The folder; it is made when the first element is stored.
@@ -70,9 +70,10 @@ class FileXmlRepository(XmlRepository):
     def _read_all(self) -> list[StoredElement]:
         return [_read(path) for path in self._paths()]
 
-    def _paths(self) -> list[Path]:
+    def _paths(self) -> list[str]:
         try:
-            return sorted(path for path in self.folder.iterdir() if path.suffix == ".xml")
+            with os.scandir(self.folder) as entries:
+                return sorted(entry.path for entry in entries if entry.name.endswith(".xml") and entry.is_file())
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -136,7 +137,7 @@ def open_default_repository(logger: Logger = default_logger) -> XmlRepository:
     return MemoryXmlRepository()
 
 
-def _read(path: Path) -> StoredElement:
+def _read(path: str) -> StoredElement:
     name = f"the file {path}"
     try:
         return StoredElement(name, _read_regular(path).decode("utf-8-sig"))
@@ -146,7 +147,7 @@ def _read(path: Path) -> StoredElement:
         return StoredElement(name, "", f"cannot be read: {error.strerror}")
 
 
-def _read_regular(path: Path) -> bytes:
+def _read_regular(path: str) -> bytes:
     # Without O_NONBLOCK, opening a FIFO waits until another process writes to it.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

@@ -72,11 +72,13 @@ class RingStore:
         return elements
 
     async def _parse(self, texts: list[StoredElement]) -> KeyElements:
-        if texts != self._texts:
-            # In a thread: a store may hold any number of elements that are not ours.
-            self._elements = await asyncio.to_thread(read_elements, texts)
-            self._texts = texts
+        # In a thread: a store may hold any number of elements that are not ours.
+        self._elements = await asyncio.to_thread(self._parse_changed, texts)
+        self._texts = texts
         return self._elements
+
+    def _parse_changed(self, texts: list[StoredElement]) -> KeyElements:
+        return self._elements if texts == self._texts else read_elements(texts)
 
     async def _write_back(self, lost: Mapping[str, RingElement], count: int) -> int | None:
         """Returns how many elements the store holds then; None when somebody else has changed it meanwhile."""

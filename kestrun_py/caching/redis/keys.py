@@ -35,8 +35,9 @@ class RedisXmlRepository(XmlRepository):
     async def read_all(self) -> list[StoredElement]:
         command = pack((b"LRANGE", self._key, 0, -1))
         deadline = asyncio.get_running_loop().time() + _TIMEOUT_SECONDS
-        elements = await self._client.send(self._key, command, deadline=deadline, repeat=True)
-        return [self._element(index, data) for index, data in enumerate(elements)]
+        stored: list[bytes] = await self._client.send(self._key, command, deadline=deadline, repeat=True)
+        # In a thread: others may have put any number of entries into the list.
+        return await asyncio.to_thread(lambda: [self._element(index, data) for index, data in enumerate(stored)])
 
     def _element(self, index: int, data: bytes) -> StoredElement:
         name = f"entry {index} of the list {self._key}"
