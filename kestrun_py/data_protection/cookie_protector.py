@@ -1,4 +1,4 @@
-"""The text of a session cookie: ASP.NET Core's ``CookieProtection``, with a memory of what was decrypted."""
+"""The text of a session cookie: ASP.NET Core's ``CookieProtection``, which remembers what it has decrypted."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["CookieProtector"]
 
 _PURPOSE: Final = "SessionMiddleware"
 
-_REMEMBERED: Final = 4096
-_LONGEST: Final = 1024
+_MAX_REMEMBERED: Final = 4096
+_MAX_CHARACTERS: Final = 1024
 
 
 class CookieProtector:
     """Turns session keys into cookie values and back.
 
-    A cookie value that was understood once is remembered (the 4,096 last used ones), until the keys of the
-    ring change. Like the ring, a protector belongs to one event loop.
+    A cookie value is decrypted once: the 4,096 last used ones are remembered until the keys of the ring change. Like
+    the ring, a protector belongs to one event loop.
 
     Args:
         ring: The ring; its application name and "SessionMiddleware" are the purposes, as in ASP.NET Core.
@@ -51,7 +51,7 @@ class CookieProtector:
         return base64.b64encode(self._protector.protect(session_key.encode())).rstrip(b"=").decode()
 
     async def read(self, cookie_value: str) -> str | None:
-        """Returns the session key in a cookie value, or None for one that is not ours, logged as a warning.
+        """Returns the session key in a cookie value; None, with a warning, for one that is not ours.
 
         Only a well-formed value makes the ring load, and only one with an unknown key makes it look for that
         key.
@@ -101,18 +101,18 @@ class CookieProtector:
             self._read.clear()
             self._read_with = keys
         self._read[cookie_value] = session_key
-        if len(self._read) > _REMEMBERED:
+        if len(self._read) > _MAX_REMEMBERED:
             self._read.popitem(last=False)
 
 
 def _decode(cookie_value: str) -> bytes:
-    if len(cookie_value) > _LONGEST:
+    if len(cookie_value) > _MAX_CHARACTERS:
         raise DataProtectionError(f"It is {len(cookie_value)} characters long.")
     try:
         payload = base64.b64decode(cookie_value + "=" * (-len(cookie_value) % 4))
     except (binascii.Error, ValueError):
         raise DataProtectionError("It is not base64.") from None
-    # The decoder passes over what is not base64, and over bits after the last byte.
+    # The decoder ignores characters that are not base64, and bits after the last byte.
     if base64.b64encode(payload).rstrip(b"=").decode() != cookie_value:
         raise DataProtectionError("It is not base64.")
     return payload

@@ -25,7 +25,7 @@ from kestrun_py.data_protection.keys import Key
 from kestrun_py.data_protection.repositories import StoredElement
 from kestrun_py.errors import KeyRingError
 
-__all__ = ["KeyElements", "RingElement", "UnusableKey", "read_elements"]
+__all__ = ["KeyElements", "RingElement", "UnusableKey", "keep_usable", "read_elements"]
 
 _EXAMPLES: Final = 3
 
@@ -108,6 +108,23 @@ def read_elements(elements: Sequence[StoredElement]) -> KeyElements:
     for element in elements:
         reader.add(element)
     return reader.result()
+
+
+def keep_usable(before: KeyElements, now: KeyElements) -> KeyElements:
+    """Returns what was read now, with the keys of before that have become unusable (their elements were replaced)."""
+    unusable = {key.id: key for key in now.unusable}
+    kept = [
+        replace(key, is_revoked=key.is_revoked or unusable[key.id].is_revoked)
+        for key in before.keys
+        if key.id in unusable
+    ]
+    names = {f"key-{key.id}" for key in kept}
+    return replace(
+        now,
+        keys=(*now.keys, *kept),
+        unusable=tuple(key for key in now.unusable if f"key-{key.id}" not in names),
+        elements={**now.elements, **{name: before.elements[name] for name in names}},
+    )
 
 
 class _Reader:

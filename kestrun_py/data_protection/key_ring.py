@@ -1,6 +1,6 @@
 """The ring of keys that a host protects its cookies with.
 
-Mirrors ASP.NET Core's ``KeyRingProvider`` and ``XmlKeyManager``. It departs in three points: nobody ever waits for a
+Mirrors ASP.NET Core's ``KeyRingProvider`` and ``XmlKeyManager``. It departs in three points: no request waits for a
 refresh while older keys are there; an unknown key makes the ring look for it at any time, not only in the first two
 minutes; and a key that the store has lost is kept and written back.
 """
@@ -118,13 +118,13 @@ class KeyRing:
     async def find_unknown(self) -> bool:
         """Reads the ring again because of a payload whose key it does not hold.
 
-        Anyone can make up such payloads, so this happens at most once in ten seconds.
+        Anyone can make up such payloads, so the ring is read at most once in ten seconds.
 
         Returns:
             Whether the keys have changed.
 
         Raises:
-            KeyRingError: The repository cannot be read, so nobody can tell whether the key exists.
+            KeyRingError: The repository cannot be read, so it is unknown whether the key exists.
         """
         before = self._keys
         now = self._now()

@@ -42,8 +42,8 @@ _ASSEMBLY: Final = (
 
 _NULL_DECRYPTOR: Final = "Microsoft.AspNetCore.DataProtection.XmlEncryption.NullXmlDecryptor"
 
-_MASTER_KEY_SIZE: Final = 64
-_SMALLEST_MASTER_KEY: Final = 16
+_MASTER_KEY_BYTES: Final = 64
+_MIN_MASTER_KEY_BYTES: Final = 16
 
 _KEY: Final = f"""\
 <key id="{{id}}" version="1">
@@ -76,7 +76,7 @@ def new_key(creation: datetime, activation: datetime, expiration: datetime) -> t
     from kestrun_py.data_protection.encryptors import create_encryptor  # imported when used
 
     key_id = uuid.uuid4()
-    master_key = secrets.token_bytes(_MASTER_KEY_SIZE)
+    master_key = secrets.token_bytes(_MASTER_KEY_BYTES)
     encryptor = create_encryptor("AES_256_CBC", "HMACSHA256", master_key)
     xml = _KEY.format(
         id=key_id,
@@ -168,7 +168,7 @@ def _read_master_key(content: ElementTree.Element) -> bytes:
         master_key = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise UnreadableElementError("has a master key that is not base64") from None
-    if len(master_key) < _SMALLEST_MASTER_KEY:
+    if len(master_key) < _MIN_MASTER_KEY_BYTES:
         raise UnreadableElementError(f"has a master key of {len(master_key)} bytes, which is too short")
     return master_key
 
@@ -216,7 +216,7 @@ def _read_id(text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        raise UnreadableElementError(f"has an id, {text!r}, that is none") from None
+        raise UnreadableElementError(f"has the id {text!r}, which is no GUID") from None
 
 
 def _read_date(root: ElementTree.Element, name: str) -> datetime:

@@ -97,8 +97,7 @@ def _default_key(ring: Sequence[Key], now: datetime) -> Key | None:
     active = [key for key in ring if key.activation_date <= now + CLOCK_SKEW]
     propagated, fresh = _by_propagation(active, now)
     if propagated:
-        # Never an older one: a newer key, even one that was revoked, says that the older ones have had their
-        # day.
+        # Never an older one: a newer key, even one that was revoked, has replaced the older ones.
         latest = max(propagated, key=lambda key: key.activation_date)
         if latest.can_protect(now):
             return latest

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Final
 
 from kestrun_py.data_protection._repeats import Repeats
-from kestrun_py.data_protection.key_elements import KeyElements, RingElement, read_elements
+from kestrun_py.data_protection.key_elements import KeyElements, RingElement, keep_usable, read_elements
 from kestrun_py.data_protection.repositories import StoredElement, XmlRepository
 from kestrun_py.errors import KestrunError, KeyRingError
 from kestrun_py.logging import Logger
@@ -38,7 +38,7 @@ class RingStore:
         self._repository = repository
         self._logger = logger
         self._read_only = read_only
-        self._held: Mapping[str, RingElement] = {}
+        self._held = KeyElements()
         self._texts: list[StoredElement] = []
         self._elements = KeyElements()
         self._reported: frozenset[str] = frozenset()
@@ -50,17 +50,17 @@ class RingStore:
         Raises:
             KeyRingError: The store or a revocation in it cannot be read, or changes all the time.
         """
-        for _ in range(_ATTEMPTS + len(self._held)):
+        for _ in range(_ATTEMPTS + len(self._held.elements)):
             stored = await self._repository.read_all()
             elements = await self._parse(stored)
-            lost = find_lost(self._held, elements.elements, now)
+            lost = find_lost(self._held.elements, elements.elements, now)
             if lost:
                 elements = await self._parse([*stored, *(element.stored for element in lost.values())])
-            self._held = elements.elements
+            self._held = keep_usable(self._held, elements)
             count = await self._write_back(lost, len(stored))
             if count is not None:
                 self._report(elements)
-                return elements, count
+                return self._held, count
         raise KeyRingError("It changed at each attempt to write back what it has lost.")
 
     async def add(self, xml: str, name: str, count: int) -> KeyElements | None:
@@ -68,8 +68,8 @@ class RingStore:
         if not await self._repository.append(xml, name, count):
             return None
         elements = await self._parse([*self._texts, StoredElement(f"the new element {name}", xml)])
-        self._held = elements.elements
-        return elements
+        self._held = keep_usable(self._held, elements)
+        return self._held
 
     async def _parse(self, texts: list[StoredElement]) -> KeyElements:
         # In a thread: a store may hold any number of elements that are not ours.

@@ -171,7 +171,7 @@ async def test_a_cookie_that_was_read_is_remembered(monkeypatch: pytest.MonkeyPa
 
 
 async def test_only_the_last_used_cookies_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cookie_protector, "_REMEMBERED", 3)
+    monkeypatch.setattr(cookie_protector, "_MAX_REMEMBERED", 3)
     protector, _ = make_protector(Store(key_xml(ID)))
     values = [await protector.write(str(uuid4())) for _ in range(4)]
     for value in values[:3]:

@@ -99,7 +99,7 @@ def test_new_keys_are_random() -> None:
     ("good", "bad", "reason"),
     [
         (f'id="{ID}"', "", "no attribute id"),
-        (str(ID), "mine", "an id, 'mine', that is none"),
+        (str(ID), "mine", "the id 'mine', which is no GUID"),
         ("<creationDate>2030-01-01T00:00:00Z</creationDate>", "", "no <creationDate>"),
         (
             "<creationDate>2030-01-01T00:00:00Z",

@@ -259,6 +259,25 @@ class TestUnusable:
             await ring.load()
         assert len(store.elements) == 2
 
+    @pytest.mark.parametrize("spoiled", [[encrypted_xml(NOW)], [key_xml(NOW), key_xml(NOW, master_key=bytes(64))]])
+    async def test_a_key_whose_element_becomes_unusable_is_kept(
+        self, spoiled: list[str], ring: KeyRing, store: Store, clock: Clock, log: Log
+    ) -> None:
+        store.elements.append(key_xml(NOW))
+        await ring.load()
+        payload = ring.create_protector("p").protect(b"value")
+        for elements in (spoiled, []):
+            store.elements[:] = elements
+            await ring.find_unknown()
+            clock.advance(seconds=10)
+            assert ring.create_protector("p").unprotect(payload) == b"value"
+        assert store.elements == [key_xml(NOW)]
+        assert len([text for text in log.texts("warning") if str(NOW) in text]) == 2
+        store.elements[:] = [*spoiled, revocation_xml(NOW, START)]
+        await ring.find_unknown()
+        with pytest.raises(DataProtectionError, match="revoked"):
+            ring.create_protector("p").unprotect(payload)
+
     async def test_a_key_is_made_when_the_others_have_expired(self, ring: KeyRing, store: Store) -> None:
         store.elements.append(encrypted_xml(OLD, created=START - 100 * DAY))
         await ring.load()

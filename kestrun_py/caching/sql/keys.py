@@ -11,7 +11,7 @@ from kestrun_py.data_protection.repositories import StoredElement, XmlRepository
 
 __all__ = ["SqlXmlRepository"]
 
-_TIMEOUT: Final = 10.0
+_TIMEOUT_SECONDS: Final = 10.0
 _TURN: Final = "kr.lock:kr.keys"
 _ANY_RACE: Final = frozenset({Failure.LOST, Failure.DEADLOCK, Failure.DUPLICATE})
 
@@ -31,7 +31,7 @@ class SqlXmlRepository(XmlRepository):
         return f"the table {database.schema}.{KEYS_TABLE} of {database.dialect.name} ({database.settings.address})"
 
     async def read_all(self) -> list[StoredElement]:
-        rows = await self._database.query(self._database.statements.read_keys, timeout=_TIMEOUT)
+        rows = await self._database.query(self._database.statements.read_keys, timeout=_TIMEOUT_SECONDS)
         return [StoredElement(f"row {row[1]} of the table {KEYS_TABLE}", str(row[0])) for row in rows]
 
     async def append(self, xml: str, friendly_name: str, expected: int) -> bool:
@@ -50,4 +50,4 @@ class SqlXmlRepository(XmlRepository):
                 link.query(statements.touch, _TURN, b"turn")
                 return bool(link.query(statements.append_key, friendly_name, xml, expected)[0][0])
 
-        return await self._database.run(add, _TIMEOUT, retried=_ANY_RACE)
+        return await self._database.run(add, _TIMEOUT_SECONDS, retried=_ANY_RACE)
