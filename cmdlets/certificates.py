@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from cmdlets._arguments import MISSING, alias
 from cmdlets._pipe import Pending, pipe
 from kestrun_py.certificates.options import (
+    DEVELOPMENT_ROOT_NAME,
     ExportFormat,
     ExportFormatText,
     KeyType,
@@ -37,8 +39,6 @@ __all__ = [
     "new_kr_self_signed_certificate",
     "test_kr_certificate",
 ]
-
-_ROOT_NAME = "Kestrun Development Root CA"
 
 
 @overload
@@ -79,7 +79,7 @@ def new_kr_self_signed_certificate(
     issuer_certificate: Certificate | None = None,
     development: bool = False,
     root_certificate: Certificate | None = None,
-    root_name: str = _ROOT_NAME,
+    root_name: str = DEVELOPMENT_ROOT_NAME,
     leaf_valid_days: int = 30,
     root_valid_days: int = 3650,
     trust_root: bool = False,
@@ -117,59 +117,37 @@ def new_kr_self_signed_certificate(
         new_self_signed_certificate,
     )
 
-    authority = alias(
-        certificate_authority, False, "certificate_authority", is_certificate_authority=is_certificate_authority
-    )
-    standard = {
-        "key_type": key_type != "Rsa",
-        "key_length": key_length != 2048,
-        "valid_days": valid_days != 365,
-        "key_usage": key_usage != (),
-        "certificate_authority": authority,
-        "issuer_certificate": issuer_certificate is not None,
+    standard: dict[str, Any] = {
+        "key_type": key_type,
+        "key_length": key_length,
+        "valid_days": valid_days,
+        "key_usage": key_usage,
+        "certificate_authority": alias(
+            certificate_authority, False, "certificate_authority", is_certificate_authority=is_certificate_authority
+        ),
+        "issuer_certificate": issuer_certificate,
         "ephemeral": ephemeral,
     }
-    of_roots = {
-        "root_certificate": root_certificate is not None,
-        "root_name": root_name != _ROOT_NAME,
-        "leaf_valid_days": leaf_valid_days != 30,
-        "root_valid_days": root_valid_days != 3650,
+    roots: dict[str, Any] = {
+        "root_certificate": root_certificate,
+        "root_name": root_name,
+        "leaf_valid_days": leaf_valid_days,
+        "root_valid_days": root_valid_days,
         "trust_root": trust_root,
     }
     if development:
-        _refuse(standard, "is for a certificate without development=True")
-        if trust_root:
-            default_logger.warning(
-                "trust_root does not change what this machine trusts. Write root_certificate with "
-                "export_kr_certificate(format='Pem'), and add the file to the roots of the browser or the machine."
-            )
-        return new_development_certificate(
-            *(() if dns_names is None else (dns_names,)),
-            root_certificate=root_certificate,
-            root_name=root_name,
-            leaf_valid_days=leaf_valid_days,
-            root_valid_days=root_valid_days,
-        )
-    _refuse(of_roots, "needs development=True")
-    if dns_names is None:
-        raise ArgumentError("dns_names: give at least one DNS name or IP address.")
-    return new_self_signed_certificate(
-        dns_names,
-        key_type=key_type,
-        key_length=key_length,
-        valid_days=valid_days,
-        key_usage=key_usage,
-        certificate_authority=authority,
-        issuer_certificate=issuer_certificate,
-        ephemeral=ephemeral,
-        exportable=exportable,
-    )
+        _refuse(standard, new_self_signed_certificate, "is for a certificate without development=True")
+        return new_development_certificate(dns_names, **roots)
+    _refuse(roots, new_development_certificate, "needs development=True")
+    return new_self_signed_certificate(() if dns_names is None else dns_names, **standard, exportable=exportable)
 
 
-def _refuse(given: Mapping[str, bool], reason: str) -> None:
-    wrong = [name for name, is_given in given.items() if is_given]
-    if wrong:
-        raise ArgumentError(f"new_kr_self_signed_certificate: {wrong[0]} {reason}.")
+def _refuse(given: Mapping[str, Any], function: Callable[..., object], reason: str) -> None:
+    """Refuses arguments of the other kind of certificate that are not the defaults."""
+    defaults = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
+    for name, value in given.items():
+        if value != defaults[name]:
+            raise ArgumentError(f"new_kr_self_signed_certificate: {name} {reason}.")
 
 
 def new_kr_certificate_request(

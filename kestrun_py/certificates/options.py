@@ -13,6 +13,7 @@ from kestrun_py.conversion.enums import to_enum
 from kestrun_py.errors import ArgumentError
 
 __all__ = [
+    "DEVELOPMENT_ROOT_NAME",
     "ExportFormat",
     "ExportFormatText",
     "KeyType",
@@ -24,6 +25,9 @@ __all__ = [
     "purpose_oid",
     "to_key_usages",
 ]
+
+
+DEVELOPMENT_ROOT_NAME: Final = "Kestrun Development Root CA"
 
 
 class KeyType(Enum):

@@ -17,9 +17,18 @@ from kestrun_py.certificates._building import (
     subject_alternative_name,
 )
 from kestrun_py.certificates.certificate import Certificate, PrivateKey
-from kestrun_py.certificates.options import KeyType, KeyTypeText, KeyUsage, KeyUsageText, checked_range, to_key_usages
+from kestrun_py.certificates.options import (
+    DEVELOPMENT_ROOT_NAME,
+    KeyType,
+    KeyTypeText,
+    KeyUsage,
+    KeyUsageText,
+    checked_range,
+    to_key_usages,
+)
 from kestrun_py.conversion.enums import to_enum
 from kestrun_py.errors import ArgumentError
+from kestrun_py.logging import default_logger
 
 __all__ = [
     "SelfSignedCertificateResult",
@@ -29,7 +38,11 @@ __all__ = [
 ]
 
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
-_ROOT_NAME = "Kestrun Development Root CA"
+
+_HOW_TO_TRUST = (
+    "trust_root does not change what this machine trusts. Write root_certificate with export_certificate "
+    "(export_kr_certificate): format='Pem', and add the file to the roots of the browser or the machine."
+)
 
 # The clock of a client may be a little behind.
 _START_MARGIN = timedelta(minutes=5)
@@ -99,21 +112,23 @@ def new_self_signed_certificate(
 
 
 def new_development_certificate(
-    dns_names: str | Iterable[str] = _LOCAL_NAMES,
+    dns_names: str | Iterable[str] | None = None,
     *,
     root_certificate: Certificate | None = None,
-    root_name: str = _ROOT_NAME,
+    root_name: str = DEVELOPMENT_ROOT_NAME,
     leaf_valid_days: int = 30,
     root_valid_days: int = 3650,
+    trust_root: bool = False,
 ) -> SelfSignedCertificateResult:
     """Makes a root CA and a certificate for this machine that it issued (New-KrSelfSignedCertificate -Development).
 
     Args:
-        dns_names: Host names and IP addresses.
+        dns_names: Host names and IP addresses; those of this machine itself (localhost) if left out.
         root_certificate: A CA with its private key, instead of a new root.
         root_name: The common name of the new root.
         leaf_valid_days: 1 to 3650.
         root_valid_days: 1 to 36500.
+        trust_root: Log how to trust the root. (Kestrun adds it to the store of Windows.)
 
     Raises:
         ArgumentError: An argument that is out of its bounds, or a root that cannot issue.
@@ -125,7 +140,10 @@ def new_development_certificate(
         root = _issue(checked_names(root_name), new_key(KeyType.RSA, 2048), root_days, usages, None, is_authority=True)
     else:
         root = root_certificate
-    leaf = new_self_signed_certificate(dns_names, valid_days=leaf_days, issuer_certificate=root)
+    if trust_root:
+        default_logger.warning(_HOW_TO_TRUST)
+    names = _LOCAL_NAMES if dns_names is None else dns_names
+    leaf = new_self_signed_certificate(names, valid_days=leaf_days, issuer_certificate=root)
     return SelfSignedCertificateResult(leaf, root, replace(root, key=None))
 
 
