@@ -17,7 +17,7 @@ async def test_diagnostics() -> None:
                     assert response.status == 200
                     assert await response.json() == {
                         "session": "blue",
-                        "cacheType": "kestrun_py.caching.memory.MemoryCache",
+                        "cacheType": "kestrun_py.caching.memory.cache.MemoryCache",
                     }
             assert [morsel.key for morsel in client.cookie_jar] == ["Kr.Session"]
         assert sample.stop() == 0
