@@ -93,11 +93,17 @@ class Certificate:
         return f"<Certificate {self.subject}, valid until {self.not_after:%Y-%m-%d}>"
 
     def extension(self, kind: type[_Extension]) -> _Extension | None:
-        """Returns an extension of the certificate, or None."""
+        """Returns an extension of the certificate, or None.
+
+        Raises:
+            ArgumentError: The extensions of the certificate are malformed.
+        """
         try:
             return self.leaf.extensions.get_extension_for_class(kind).value
         except x509.ExtensionNotFound:
             return None
+        except (ValueError, x509.DuplicateExtension) as error:
+            raise ArgumentError(f"The certificate {self.subject} is malformed: {error}.") from None
 
     def to_pem(self, password: bytes | None = None) -> bytes:
         """The certificate, its chain and its key (encrypted if a password is given) as PEM text."""

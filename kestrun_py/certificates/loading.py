@@ -121,9 +121,12 @@ def _from_pfx(data: bytes, password: bytes | None) -> Certificate:
         key, leaf, others = pkcs12.load_key_and_certificates(data, password)
     except ValueError:
         raise ValueError("it is neither PEM nor DER nor a PFX that the password opens.") from None
-    if leaf is None or not isinstance(key, PrivateKey):
-        raise ValueError("it holds no certificate with a private key.")
-    return Certificate(leaf, key, tuple(others))
+    certificates = [*others] if leaf is None else [leaf, *others]
+    if not certificates:
+        raise ValueError("it holds no certificate.")
+    if key is not None and not isinstance(key, PrivateKey):
+        raise ValueError("its private key is of a kind that TLS does not know.")
+    return Certificate(certificates[0], key, tuple(certificates[1:]))
 
 
 def _key_start(data: bytes) -> int:

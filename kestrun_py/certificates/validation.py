@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy, PolicyBuilder, Store, VerificationError
@@ -61,7 +62,10 @@ def find_fault(
     is_self_signed = leaf.subject == leaf.issuer
     if deny_self_signed and is_self_signed:
         return "Self-signed certificates are denied by policy."
-    weakness = "; ".join(_weaknesses(leaf))
+    try:
+        weakness = "; ".join(_weaknesses(leaf))
+    except (UnsupportedAlgorithm, ValueError) as error:
+        return f"Its key or signature is of an unknown kind: {error}."
     others = [one.leaf if isinstance(one, Certificate) else one for one in certificate_chain]
     if is_self_signed:
         fault = None if weakness and allow_weak_algorithms else _self_signature_fault(leaf)

@@ -173,6 +173,10 @@ class TestFiles:
         with pytest.raises(CertificateError, match="PFX that the password opens"):
             import_certificate(path, "other")
 
+    def test_pfx_without_a_key(self, certificate: Certificate, tmp_path: Path) -> None:
+        path = export_certificate(Certificate(certificate.leaf), tmp_path / "c")
+        assert import_certificate(path) == Certificate(certificate.leaf)
+
     @pytest.mark.parametrize("password", [None, "s3cret"])
     def test_pem_with_its_key_beside_it(self, certificate: Certificate, password: str | None, tmp_path: Path) -> None:
         (tmp_path / "c.key").write_text("readable by all")

@@ -133,6 +133,20 @@ def test_weak_algorithms() -> None:
     assert find_fault(issued, certificate_chain=[ROOT], allow_weak_algorithms=True) is None
 
 
+def test_malformed_extensions_and_unknown_algorithms() -> None:
+    unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.37"), b"\x05\x00")
+    builder = x509.CertificateBuilder(name("m"), name("m"), KEY.public_key(), 5)
+    builder = builder.not_valid_before(NOW - timedelta(1)).not_valid_after(NOW + timedelta(1))
+    malformed = Certificate(builder.add_extension(unknown, critical=False).sign(KEY, hashes.SHA256()))
+    for look in (lambda: malformed.purposes, lambda: find_fault(malformed, expected_purpose="serverAuth")):
+        with pytest.raises(ArgumentError, match="CN=m is malformed"):
+            look()
+    der = made("w", "w").leaf.public_bytes(serialization.Encoding.DER)
+    ecdsa_with_sha256, unheard_of = bytes.fromhex("2a8648ce3d040302"), bytes.fromhex("2a8648ce3d04037f")
+    strange = Certificate(x509.load_der_x509_certificate(der.replace(ecdsa_with_sha256, unheard_of)))
+    assert "is of an unknown kind" in (find_fault(strange) or "")
+
+
 @pytest.fixture
 def serve() -> Iterator[Callable[[bytes], str]]:
     """Answers every request with some bytes; returns the URL."""
