@@ -170,7 +170,7 @@ def new_kr_certificate_request(
         org: The organisation.
         org_unit: A part of it.
         common_name: The subject's common name; the first of `dns_names` if left out.
-        key_usage: What the key shall be certified for (.NET's X509KeyUsageFlags).
+        key_usage: What the key will be used for (.NET's X509KeyUsageFlags).
 
     Raises:
         ArgumentError: An argument that a request cannot hold.

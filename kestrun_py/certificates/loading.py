@@ -22,7 +22,7 @@ def import_certificate(
 ) -> Certificate:
     """Reads a certificate, with its key if there is one (Kestrun's CertificateManager.Import).
 
-    What the file is decides its content: PFX, PEM or DER.
+    The content decides whether it is read as PFX, PEM or DER.
 
     Args:
         path: The file. A PEM file may hold the certificates of the issuers and the key too.

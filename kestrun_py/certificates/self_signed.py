@@ -150,7 +150,7 @@ def new_development_certificate(
 def development_certificate() -> Certificate:
     """Makes a certificate for localhost, with the root that issued it in its chain.
 
-    The root's private key is thrown away, so whoever trusts the root trusts this one certificate.
+    The root's private key is not kept, so whoever trusts the root trusts this one certificate.
     """
     return new_development_certificate().leaf_certificate
 

@@ -72,7 +72,7 @@ def new_certificate_request(
         org: The organisation.
         org_unit: A part of it.
         common_name: The subject's common name; the first of `dns_names` if left out.
-        key_usage: What the key shall be certified for; left out, the authority decides.
+        key_usage: What the key will be used for; left out, the authority decides.
         password: Encrypts `CsrResult.private_key_pem_encrypted`.
 
     Raises:

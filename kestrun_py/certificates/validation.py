@@ -119,7 +119,7 @@ def _chain_fault(
 
 
 def _policies() -> dict[str, ExtensionPolicy]:
-    # Purposes are checked apart, and names are for whom connects. The issuers must be CAs.
+    # `_has_purposes` checks the purposes, and a client checks the names when it connects. The issuers must be CAs.
     issuers = ExtensionPolicy.permit_all()
     issuers = issuers.require_present(x509.BasicConstraints, Criticality.AGNOSTIC, _check_authority)
     issuers = issuers.may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _check_signing)
