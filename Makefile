@@ -3,17 +3,19 @@
 PYTHON ?= python3
 PORT ?= 5000
 PYTEST_WORKERS ?= 2
+GOLDEN ?= ../shared/golden
 
 VENV := .venv
 BIN := $(VENV)/bin
 ADDRESS := https://127.0.0.1:$(PORT)
 CURL := curl -k -s -c jar.txt -b jar.txt
 
-.PHONY: help run test bench generate docs packages clean
+.PHONY: help run test golden bench generate docs packages clean
 
 help:
 	@echo "make run    serve sample 19.1 (sessions) on $(ADDRESS); PORT=5001 make run takes another port"
 	@echo "make test   run ruff, mypy and pytest; installs the servers that the tests need where it may"
+	@echo "make golden compare the samples' answers with recorded ones of Kestrun's (GOLDEN=folder)"
 	@echo "make bench  measure requests with and without sessions against bare aiohttp"
 	@echo "make generate  write the cmdlets again that are made from the host's verbs"
 	@echo "make docs   write the parts of docs/ again that are made from samples and docstrings"
@@ -32,6 +34,9 @@ test: $(VENV)/installed-test packages
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup
+
+golden: $(VENV)/installed-test packages
+	$(BIN)/python -m pytest tests/golden -q -n $(PYTEST_WORKERS) --golden $(GOLDEN) --golden-table
 
 bench: $(VENV)/installed-test packages
 	@scripts/debian-packages bench

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from kestrun_py import host_registry
 from kestrun_py.logging import close_all_loggers
 
-pytest_plugins = ["no_skips"]
+pytest_plugins = ["no_skips", "golden_recordings"]
 
 # The same examples in every run, and no verdict about how fast they are.
 settings.register_profile(

@@ -32,9 +32,16 @@ def free_port(*offsets: int) -> int:
 
 
 def listens(port: int) -> bool:
-    """Tells whether something listens on a port."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    """Tells whether something listens on a port of 127.0.0.1, or of ::1."""
+    return _connects(socket.AF_INET, "127.0.0.1", port) or _connects(socket.AF_INET6, "::1", port)
+
+
+def _connects(family: socket.AddressFamily, address: str, port: int) -> bool:
+    try:
+        with socket.socket(family) as probe:
+            return probe.connect_ex((address, port)) == 0
+    except OSError:  # a system without IPv6
+        return False
 
 
 def _is_free(port: int) -> bool:

@@ -99,11 +99,11 @@ class Running:
         self._log.close()
 
 
-def run_sample(name: str, *arguments: str, ports: Sequence[int] = (), **variables: str) -> Running:
-    """Starts ``python samples/name --port N arguments`` on `ports` or on a free one."""
+def run_sample(name: str, *arguments: str, ports: Sequence[int] = (), folder: Path = ROOT, **variables: str) -> Running:
+    """Starts ``python samples/name --port N arguments`` in `folder`, on `ports` or on a free one."""
     ports = ports or [free_port()]
     command = [sys.executable, str(SAMPLES / name), "--port", str(ports[0]), *arguments]
-    return Running(command, *ports, variables=variables)
+    return Running(command, *ports, folder=folder, variables=variables)
 
 
 def new_client(base_url: str) -> aiohttp.ClientSession:
