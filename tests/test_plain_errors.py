@@ -47,7 +47,7 @@ def test_the_place_is_the_scripts_innermost_line(script: str, tmp_path: Path) ->
     tmp_path.joinpath("app.py").write_text(script)
     done = python("app.py", folder=tmp_path)
     assert done.returncode == 1
-    assert done.stderr == f"Error: Certificate file not found: none.pem ({tmp_path / 'app.py'}, line 3)\n"
+    assert done.stderr == f"Error: Certificate file not found at path: none.pem ({tmp_path / 'app.py'}, line 3)\n"
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ class TestEndpoints:
             add_kr_endpoint(**given)
 
     def test_a_missing_certificate(self, host: KestrunHost) -> None:
-        with pytest.raises(ServerStartError, match=r"^Certificate file not found: /no/such\.pfx$"):
+        with pytest.raises(ServerStartError, match=r"^Certificate file not found at path: /no/such\.pfx$"):
             add_kr_endpoint(port=5001, cert_path="/no/such.pfx")
 
     def test_after_the_configuration(self, host: KestrunHost) -> None:

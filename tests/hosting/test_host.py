@@ -310,7 +310,7 @@ class TestConfiguration:
         assert len(host.endpoints) == 1
 
     def test_a_missing_certificate(self, tmp_path: Path) -> None:
-        with pytest.raises(ServerStartError, match=f"^Certificate file not found: {tmp_path}/none.pfx$"):
+        with pytest.raises(ServerStartError, match=f"^Certificate file not found at path: {tmp_path}/none.pfx$"):
             KestrunHost("test").add_endpoint(port=6001, cert_path=tmp_path / "none.pfx")
 
 

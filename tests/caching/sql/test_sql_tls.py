@@ -10,10 +10,10 @@ from cryptography.hazmat.primitives import serialization
 from postgres_server import PostgresServer
 
 from kestrun_py.caching.sql import PostgresDialect, SqlCache
-from kestrun_py.certificates.self_signed import development_certificate
+from kestrun_py.certificates.self_signed import new_development_certificate
 from kestrun_py.errors import CacheUnavailableError
 
-CERTIFICATE = development_certificate(["127.0.0.1"])
+CERTIFICATE = new_development_certificate("127.0.0.1").leaf_certificate
 
 
 @pytest.fixture(scope="module")
