@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,8 +19,13 @@ from kestrun_py.cli._script import run_script
 
 __all__ = ["Sample", "find_samples", "sample", "samples"]
 
-# The package of the samples lies beside this one, in a checkout as well as where pip puts it.
-_FOLDER: Final = Path(kestrun_py.__file__).parent.parent / "samples"
+_PACKAGE: Final = Path(kestrun_py.__file__).parent
+
+# The wheel has the samples inside this package; in a checkout they are beside it.
+_FOLDER: Final = (_PACKAGE if (_PACKAGE / "samples").is_dir() else _PACKAGE.parent) / "samples"
+
+# A line a chapter of Kestrun's tutorial: its number and title, and the titles of its tutorials by number.
+_TUTORIALS: Final = _PACKAGE / "counterparts" / "tutorials.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +59,29 @@ def _order(item: Sample) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (sys.maxsize, part) for part in parts]
 
 
-@click.command
-def samples() -> None:
-    """Lists the samples with number and title."""
-    found = find_samples()
-    width = max((len(item.number) for item in found), default=0)
-    for item in found:
-        click.echo(f"{item.number:{width}}  {item.title}")
+@click.group(invoke_without_command=True)
+@click.pass_context
+def samples(context: click.Context) -> None:
+    """Lists Kestrun's tutorials, and which of them are here."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_samples)
+
+
+@samples.command("list")
+def list_samples() -> None:
+    """Lists chapters, and the number, state and title of each tutorial."""
+    found = {item.number: item.title for item in find_samples()}
+    for chapter in map(json.loads, _TUTORIALS.read_text("utf-8").splitlines()):
+        click.echo(f"{chapter['chapter']}. {chapter['title']}")
+        for line in _lines(f"{chapter['chapter']}.", chapter["tutorials"], found):
+            click.echo(f"  {line}")
+
+
+def _lines(prefix: str, tutorials: dict[str, str], here: dict[str, str]) -> Iterator[str]:
+    """Yields a line for each tutorial of a chapter, then for each sample that has no tutorial."""
+    for number in [*tutorials, *(number for number in here if number.startswith(prefix) and number not in tutorials)]:
+        state = "here" if number in here else "not yet"
+        yield f"{number:14} {state:8} {here.get(number) or tutorials[number]}"
 
 
 @click.command(context_settings={"ignore_unknown_options": True})

@@ -21,30 +21,18 @@ def test_version() -> None:
     assert kestrun_py.__version__ in done.output
 
 
-def test_samples_are_listed_with_number_and_title() -> None:
-    done = CliRunner().invoke(main, ["samples"])
+@pytest.mark.parametrize("command", [["samples"], ["samples", "list"]])
+def test_samples_are_listed_by_chapter_with_number_state_and_title(command: list[str]) -> None:
+    done = CliRunner().invoke(main, command)
     assert done.exit_code == 0
     lines = done.output.splitlines()
-    assert lines[0].split(maxsplit=1) == ["1.1", "Hello World: one route that answers with text"]
-    assert [line.split()[0] for line in lines] == [
-        *(
-            "1.1",
-            "2.3",
-            "6.1",
-            "6.2",
-            "6.3",
-            "7.1",
-            "7.2",
-            "7.3",
-            "19.1",
-            "19.1-host",
-            "19.2",
-            "19.3",
-            "19.4",
-            "19.diag",
-            "19.scale-out",
-        )
-    ]
+    assert lines[0] == "1. Introduction"
+    assert lines[1].split(maxsplit=2) == ["1.1", "here", "Hello World: one route that answers with text"]
+    assert [line for line in lines if line[0] != " "][-1] == "23. Applications"
+    rows = [line.split() for line in lines if line[0] == " "]
+    assert {number for number, state, *_ in rows if state == "here"} == {sample.number for sample in find_samples()}
+    assert ["11.1", "not", "yet", "Razor", "Pages", "Quickstart"] in rows
+    assert len({number for number, *_ in rows}) == len(rows)
 
 
 def test_every_sample_has_a_number_that_fits_its_file() -> None:
