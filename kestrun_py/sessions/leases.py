@@ -6,6 +6,7 @@ import asyncio
 import time
 
 from kestrun_py.caching import DistributedCache, Lease
+from kestrun_py.concurrency.background import BackgroundTasks
 from kestrun_py.errors import CacheError
 from kestrun_py.logging import Logger
 
@@ -25,7 +26,7 @@ class LeaseKeeper:
         self._logger = logger
         self._held: dict[Lease, float] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._renewals: set[asyncio.Task[None]] = set()
+        self._renewals = BackgroundTasks()
 
     def add(self, lease: Lease) -> None:
         """Takes a lease into care."""
@@ -43,9 +44,7 @@ class LeaseKeeper:
             self._timer.cancel()
             self._timer = None
         self._held.clear()
-        for renewal in self._renewals:
-            renewal.cancel()
-        await asyncio.gather(*self._renewals, return_exceptions=True)
+        await self._renewals.close()
 
     def _tick(self) -> None:
         self._timer = None
@@ -56,9 +55,7 @@ class LeaseKeeper:
         old = time.monotonic() - self._lease_time / 4
         for lease, since in self._held.items():
             if since <= old:
-                renewal = loop.create_task(self._renew(lease))
-                self._renewals.add(renewal)
-                renewal.add_done_callback(self._renewals.discard)
+                self._renewals.start(self._renew(lease))
 
     async def _renew(self, lease: Lease) -> None:
         try:

@@ -37,7 +37,7 @@ def session_middleware(store: SessionStore, logger: Logger) -> Middleware:
         return None
 
     async def commit_and_describe(session: Session, context: RequestContext, response: web.StreamResponse) -> None:
-        await store.commit(session, context.request.raw)
+        await store.committer.commit(session, context.request.raw)
         if session.accessed:
             describe_session(session, response.headers)
 
@@ -45,7 +45,7 @@ def session_middleware(store: SessionStore, logger: Logger) -> Middleware:
     async def run(request: web.Request, handler: Handler) -> web.StreamResponse:
         context = current_context()
         context.follow(request)
-        session = context.features[Session] = Session(store, request.headers)
+        session = context.features[Session] = Session(store.loader, request.headers)
         endpoint = context.endpoint
         if endpoint is not None and endpoint.options.session_access is SessionAccess.READ_ONLY:
             session.read_only = True
@@ -56,13 +56,13 @@ def session_middleware(store: SessionStore, logger: Logger) -> Middleware:
         except (Exception, asyncio.CancelledError) as error:
             failure = error
             if isinstance(error, SessionTooLargeError) or is_own_cancellation(error):
-                store.discard(session)
+                store.committer.discard(session)
         except BaseException:
-            store.discard(session)
+            store.committer.discard(session)
             raise
         try:
-            if session.close() is not None and not store.commit_at_once(session):
-                await store.commit(session, context.request.raw)
+            if session.close() is not None and not store.committer.commit_at_once(session):
+                await store.committer.commit(session, context.request.raw)
             if failure is not None:
                 raise failure
         except SessionUnavailableError:

@@ -80,7 +80,7 @@ class SessionState:
 
 
 class SessionSource(Protocol):
-    """Where a session is loaded from: the `SessionStore`."""
+    """Where a session is loaded from: the `SessionLoader`."""
 
     max_size: int
     """The most bytes that a stored session may have."""

@@ -115,7 +115,7 @@ async def test_waiting_is_fair(sites: Sites) -> None:
 def in_line(site: Site) -> int:
     """How many requests wait in this process for a session."""
     store = site.host.services.require(SessionStore)
-    return sum(len(queue or ()) for queue in store._queues._waiting.values())
+    return sum(len(queue or ()) for queue in store.holds.queues._waiting.values())
 
 
 # Logout

@@ -100,7 +100,7 @@ def waiting_for(site: Site) -> list[object]:
     """The requests of a site that stand in line for a session."""
     from kestrun_py.sessions.store import SessionStore
 
-    queues = site.host.services.require(SessionStore)._queues._waiting.values()
+    queues = site.host.services.require(SessionStore).holds.queues._waiting.values()
     return [turn for queue in queues for turn in queue or ()]
 
 
@@ -109,7 +109,7 @@ def expected(kept: dict[str, int]) -> str:
 
 
 async def test_the_former_cookie_begins_anew_after_a_while(sites: Sites, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kestrun_py.sessions.store._MOVED", 0.0)
+    monkeypatch.setattr("kestrun_py.sessions.moves._MOVED", 0.0)
     site = await sites.serve({"/add": as_async_def(add), "/renew": as_async_def(renew)}, io_timeout=0.3)
     cookie = await site.login("/add")
     assert (await site.get("/renew", cookie)).cookie

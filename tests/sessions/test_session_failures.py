@@ -253,7 +253,7 @@ async def test_stopping_does_not_wait_for_a_cache_that_does_not_answer(sites: Si
     reading = asyncio.create_task(site.get("/get", cookie))
     await until(lambda: "release" in site.cache.calls)
     reading.cancel()
-    await until(lambda: store._background)
+    await until(lambda: store.holds.background)
     began = time.monotonic()
     await store.close()
     assert time.monotonic() - began < 10

@@ -18,7 +18,7 @@ from kestrun_py import KestrunHost
 from kestrun_py.context import KestrunContext, current_context
 from kestrun_py.errors import SessionNotConfiguredError, SessionReadOnlyError
 from kestrun_py.logging import LogLevel
-from kestrun_py.sessions import Session, store
+from kestrun_py.sessions import Session, committing
 
 NO_CACHE = {"Cache-Control": "no-cache,no-store", "Pragma": "no-cache", "Expires": "-1"}
 FORGED = "CfDJ8" + "A" * 171
@@ -606,7 +606,7 @@ async def test_a_session_begun_anew_has_all_its_time(
     sites: Sites, script: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clocks = SimpleNamespace(time=clock, monotonic=time.monotonic)
-    monkeypatch.setattr(store, "time", clocks)
+    monkeypatch.setattr(committing, "time", clocks)
     monkeypatch.setattr("kestrun_py.caching.memory.cache.time", clocks)
     cache = RecordingCache(clock=clock)
     site = await sites.serve(routes(script), cache=cache, absolute_timeout=1000, idle_timeout=1200)
@@ -624,7 +624,7 @@ async def test_renewing_does_not_prolong_the_absolute_time(
     sites: Sites, script: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch, lock: str
 ) -> None:
     clocks = SimpleNamespace(time=clock, monotonic=time.monotonic)
-    monkeypatch.setattr(store, "time", clocks)
+    monkeypatch.setattr(committing, "time", clocks)
     monkeypatch.setattr("kestrun_py.caching.memory.cache.time", clocks)
     cache = RecordingCache(clock=clock)
     site = await sites.serve(routes(script), cache=cache, absolute_timeout=1000, idle_timeout=5000, lock=lock)

@@ -1,0 +1,209 @@
+"""Loading a session: cookie, queue, lease, values."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import lru_cache
+from typing import Final
+
+from aiohttp import hdrs
+from multidict import CIMultiDictProxy
+
+import kestrun_py.sessions.blob as blob
+from kestrun_py.caching import Busy, DistributedCache, Lease
+from kestrun_py.data_protection import CookieProtector
+from kestrun_py.errors import (
+    CacheError,
+    CacheTimeoutError,
+    DataProtectionError,
+    LockTimeoutError,
+    SessionLockTimeoutError,
+    SessionUnavailableError,
+)
+from kestrun_py.http.cookies import read_cookie
+from kestrun_py.logging import Logger, LogLevel
+from kestrun_py.sessions._deadlines import key_ring_answer, remaining
+from kestrun_py.sessions.fingerprints import fingerprint
+from kestrun_py.sessions.holding import SessionHolds
+from kestrun_py.sessions.moves import MovedSessions
+from kestrun_py.sessions.options import CacheFailurePolicy, SessionLock, SessionOptions
+from kestrun_py.sessions.outcome import Origin
+from kestrun_py.sessions.session import SessionState
+
+__all__ = ["SessionLoader"]
+
+_KEY_LENGTH: Final = 36
+
+_UNHEARD_SECONDS: Final = 1.0
+
+# A browser sends the same header with each request, so the last ones that were read are worth remembering.
+_REMEMBERED_LENGTH: Final = 2048
+_remembered_cookie: Final = lru_cache(maxsize=1024)(read_cookie)
+
+
+class SessionLoader:
+    """Loads sessions.
+
+    Args:
+        cache: Where the sessions are.
+        protector: What protects the session key in the cookie.
+        options: The host's session options.
+        holds: What the requests of this process hold.
+        moves: The sessions that were moved to a new key.
+        logger: Where is logged what was found.
+
+    Attributes:
+        max_size: The most bytes that a stored session may have.
+    """
+
+    def __init__(
+        self,
+        cache: DistributedCache,
+        protector: CookieProtector,
+        options: SessionOptions,
+        holds: SessionHolds,
+        moves: MovedSessions,
+        logger: Logger,
+    ) -> None:
+        self.max_size = options.max_size
+        self._options = options
+        self._cookie_name = options.cookie.name or ""
+        self._cache = cache
+        self._protector = protector
+        self._holds = holds
+        self._moves = moves
+        self._logger = logger
+        self._immediate = cache.immediate and options.lock is SessionLock.EXCLUSIVE
+        # Keys whose lock the cache was asked for, and has not answered yet.
+        self._unheard: set[str] = set()
+
+    def load_at_once(self, headers: CIMultiDictProxy[str]) -> SessionState | None:
+        """`load` under the lock, if neither the cache nor another request has to be waited for; else None."""
+        if not self._immediate:
+            return None
+        cookie = self._cookie(headers)
+        if cookie is None:
+            return SessionState(Origin.NONE)
+        key = self._protector.peek(cookie)
+        queues = self._holds.queues
+        if key is None or len(key) != _KEY_LENGTH or not queues.try_acquire(key):
+            return None
+        lease: Lease | Busy | None = None
+        try:
+            lease = self._cache.lock_at_once(key, lease_time=self._holds.lease_time)
+            return None if isinstance(lease, Busy) else self._locked(key, lease)
+        except CacheError:
+            return None
+        finally:
+            if not isinstance(lease, Lease):
+                queues.release(key)
+
+    async def load(self, headers: CIMultiDictProxy[str], *, read_only: bool) -> SessionState:
+        """Loads the session whose cookie is among a request's headers, under its lock unless `read_only`.
+
+        Raises:
+            SessionUnavailableError: The cache or the key ring cannot be read, or the lock was not free, in time.
+        """
+        cookie = self._cookie(headers)
+        if cookie is None:
+            return SessionState(Origin.NONE)
+        deadline = time.monotonic() + self._options.io_timeout
+        try:
+            return await self._load(cookie, deadline, read_only=read_only)
+        except LockTimeoutError as error:
+            raise SessionLockTimeoutError(
+                f"Another request held the session for more than {self._options.io_timeout:g} seconds (io_timeout)."
+            ) from error
+        except (CacheError, DataProtectionError) as error:
+            if self._options.on_cache_failure is CacheFailurePolicy.FAIL:
+                raise SessionUnavailableError(f"The session could not be read: {error}") from error
+            self._logger.error(
+                "The session could not be read from the {Cache} cache; the request goes on without it: {Error}",
+                self._cache.name,
+                error,
+            )
+            return SessionState(Origin.NONE, available=False)
+
+    def give_back(self, state: SessionState) -> None:
+        """Releases what a session holds whose request had ended before it was loaded."""
+        self._holds.give_back(state)
+
+    def _cookie(self, headers: CIMultiDictProxy[str]) -> str | None:
+        """The value of the session cookie that a request carries, if any."""
+        found = headers.getall(hdrs.COOKIE, None)
+        if found is None:
+            return None
+        header = found[0] if len(found) == 1 else "; ".join(found)
+        read = _remembered_cookie if len(header) <= _REMEMBERED_LENGTH else read_cookie
+        return read(header, self._cookie_name)
+
+    async def _load(self, cookie: str, deadline: float, *, read_only: bool) -> SessionState:
+        key = self._protector.peek(cookie)
+        if key is None:
+            key = await key_ring_answer(self._protector.read(cookie), self._options.io_timeout)
+        if key is None:
+            return SessionState(Origin.NONE)
+        if len(key) != _KEY_LENGTH:
+            self._logger.warning("A session cookie was refused: what it protects is no session key.")
+            return SessionState(Origin.NONE)
+        if read_only or self._options.lock is SessionLock.NONE:
+            return self._opened(key, await self._cache.get(key, timeout=remaining(deadline)))
+        return await self._load_locked(key, deadline)
+
+    async def _load_locked(self, key: str, deadline: float) -> SessionState:
+        queues, unheard = self._holds.queues, self._unheard
+        if not queues.try_acquire(key):
+            try:
+                await queues.acquire(key, remaining(deadline))
+            except TimeoutError:
+                if key not in unheard:
+                    raise LockTimeoutError("the session stayed in use in this process") from None
+                raise CacheTimeoutError(
+                    f"The {self._cache.name} cache has not answered another request of the session."
+                ) from None
+        lease = None
+        unheard.add(key)
+        try:
+            lease = await self._cache.lock(
+                key, lease_time=self._holds.lease_time, timeout=remaining(deadline), on_busy=unheard.discard
+            )
+            if lease is None and key not in unheard:  # another process had it, and may have moved it
+                return self._opened(key, None, moved=True)
+            unheard.discard(key)
+            return self._locked(key, lease)
+        except BaseException:
+            # Requests in the queue run out of time in the same moment; they still report the true reason.
+            asyncio.get_running_loop().call_later(_UNHEARD_SECONDS, unheard.discard, key)
+            raise
+        finally:
+            if lease is None:
+                queues.release(key)
+
+    def _locked(self, key: str, lease: Lease | None) -> SessionState:
+        """The session that was found under its lock; None where there was nothing to lock."""
+        if lease is None:
+            return self._opened(key, None)
+        state = self._opened(key, lease.value)
+        self._holds.hold(state, lease)
+        return state
+
+    def _opened(self, key: str, stored: bytes | None, *, moved: bool = False) -> SessionState:
+        if stored is None:
+            if moved or self._moves.is_moved(key):
+                return SessionState(Origin.MOVED, key)
+            if self._logger.is_enabled(LogLevel.INFORMATION):
+                self._logger.information("Accessing expired session {Session}", fingerprint(key))
+            return SessionState(Origin.EXPIRED, key)
+        try:
+            session_id, values = blob.decode(stored)
+        except blob.CorruptBlobError as error:
+            self._logger.warning(
+                "What is stored for session {Session} cannot be read ({Error}); it counts as empty.",
+                fingerprint(key),
+                error,
+            )
+            return SessionState(Origin.KNOWN, key)
+        if self._logger.is_enabled(LogLevel.DEBUG):
+            self._logger.debug("Session {Session} loaded with {Count} values", fingerprint(key), len(values))
+        return SessionState(Origin.KNOWN, key, session_id, values, len(stored))
