@@ -133,7 +133,10 @@ class SessionUnavailableError(SessionError):
     """
 
     status = 503
-    retry_after = 1
+
+    def __init__(self, message: str, *, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class SessionLockTimeoutError(SessionUnavailableError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import time
 import uuid
@@ -107,7 +108,7 @@ class SessionCommitter:
             await self._carry_out(outcome, session, state, is_https=request.secure)
         except (CacheError, DataProtectionError) as error:
             if self._options.on_cache_failure is CacheFailurePolicy.FAIL:
-                raise SessionUnavailableError(f"The session could not be stored: {error}") from error
+                raise await self._not_stored(error, state) from error
             self._logger.error(
                 "The session could not be stored in the {Cache} cache; its changes are lost: {Error}",
                 self._cache.name,
@@ -132,8 +133,9 @@ class SessionCommitter:
         deadline = time.monotonic() + self._options.io_timeout
         if outcome.store is Store.REFUSED:
             raise SessionUnavailableError(
-                "Another request has moved the session to a new key, or ended it, while this one waited for it; "
-                "what this one has changed was not stored."
+                "Another request has moved the session to a new key, for which the client has a new cookie by now; "
+                "what this request has changed was not stored.",
+                retry_after=max(math.ceil(state.refused_until - time.monotonic()), 1),
             )
         if outcome.store is Store.NEW_KEY:
             await carry_through(self._start(session, state, deadline, remove_old=outcome.remove_old, is_https=is_https))
@@ -145,6 +147,12 @@ class SessionCommitter:
         if outcome.cookie is CookieAction.EXPIRE:
             session.set_cookie = self._options.cookie.delete_cookie_header(is_https=is_https)
 
+    async def _not_stored(self, error: Exception, state: SessionState) -> SessionUnavailableError:
+        retry_after = 1
+        if isinstance(error, LeaseLostError) and state.key is not None:
+            retry_after = await self._moves.retry_after(state.key, time.monotonic() + self._options.io_timeout)
+        return SessionUnavailableError(f"The session could not be stored: {error}", retry_after=retry_after)
+
     async def _start(
         self, session: Session, state: SessionState, deadline: float, *, remove_old: bool, is_https: bool
     ) -> None:
@@ -154,13 +162,16 @@ class SessionCommitter:
         cookie = await key_ring_answer(self._protector.write(key), self._options.io_timeout)
         value = blob.encode(state.ensure_id(), state.values)
         absolute = None if session.emptied or lease is None else lease.absolute
+        if lease is not None:
+            await self._keep(lease, deadline)
+            await self._moves.mark(lease.key, deadline)
         await self._cache.store(key, value, self._expiration(absolute), timeout=remaining(deadline))
         if lease is not None:
-            self._moves.note(lease.key)
             try:
                 await self._write(state, deadline, remove=True)
             except LeaseLostError:
                 await self._cache.remove(key, timeout=remaining(deadline))
+                await self._moves.unmark(lease.key, deadline)
                 raise
             except CacheUnavailableError as error:
                 # Whether the old entry is gone is not known; the new one is there, so the client gets its cookie.
@@ -171,6 +182,12 @@ class SessionCommitter:
         self._log_stored(key, state)
         session.started = True
         session.set_cookie = self._options.cookie.set_cookie_header(cookie, is_https=is_https)
+
+    async def _keep(self, lease: Lease, deadline: float) -> None:
+        """Checks that the lease is held: a request that has lost it must not touch the marker of another's move."""
+        lease_time = self._holds.lease_time
+        if not await self._cache.renew(lease, lease_time=lease_time, timeout=remaining(deadline)):
+            raise LeaseLostError("The session was taken over, replaced or removed; nothing was written.")
 
     async def _remove_later(self, lease: Lease, error: CacheUnavailableError) -> None:
         """Removes the entry under a session's old key, whose cookie would go on opening the session."""

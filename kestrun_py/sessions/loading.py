@@ -92,7 +92,7 @@ class SessionLoader:
         lease: Lease | Busy | None = None
         try:
             lease = self._cache.lock_at_once(key, lease_time=self._holds.lease_time)
-            return None if isinstance(lease, Busy) else self._locked(key, lease)
+            return self._locked(lease) if isinstance(lease, Lease) else None
         except CacheError:
             return None
         finally:
@@ -148,10 +148,13 @@ class SessionLoader:
             self._logger.warning("A session cookie was refused: what it protects is no session key.")
             return SessionState(Origin.NONE)
         if read_only or self._options.lock is SessionLock.NONE:
-            return self._opened(key, await self._cache.get(key, timeout=remaining(deadline)))
-        return await self._load_locked(key, deadline)
+            stored = await self._cache.get(key, timeout=remaining(deadline))
+            return await self._missing(key, deadline) if stored is None else self._opened(key, stored)
+        lease = await self._lock(key, deadline)
+        return await self._missing(key, deadline) if lease is None else self._locked(lease)
 
-    async def _load_locked(self, key: str, deadline: float) -> SessionState:
+    async def _lock(self, key: str, deadline: float) -> Lease | None:
+        """Waits for the turn in this process, then for the lease; keeps the turn if there is a session."""
         queues, unheard = self._holds.queues, self._unheard
         if not queues.try_acquire(key):
             try:
@@ -168,10 +171,8 @@ class SessionLoader:
             lease = await self._cache.lock(
                 key, lease_time=self._holds.lease_time, timeout=remaining(deadline), on_busy=unheard.discard
             )
-            if lease is None and key not in unheard:  # another process had it, and may have moved it
-                return self._opened(key, None, moved=True)
             unheard.discard(key)
-            return self._locked(key, lease)
+            return lease
         except BaseException:
             # Requests in the queue run out of time in the same moment; they still report the true reason.
             asyncio.get_running_loop().call_later(_UNHEARD_SECONDS, unheard.discard, key)
@@ -180,21 +181,23 @@ class SessionLoader:
             if lease is None:
                 queues.release(key)
 
-    def _locked(self, key: str, lease: Lease | None) -> SessionState:
-        """The session that was found under its lock; None where there was nothing to lock."""
-        if lease is None:
-            return self._opened(key, None)
-        state = self._opened(key, lease.value)
+    def _locked(self, lease: Lease) -> SessionState:
+        state = self._opened(lease.key, lease.value)
         self._holds.hold(state, lease)
         return state
 
-    def _opened(self, key: str, stored: bytes | None, *, moved: bool = False) -> SessionState:
-        if stored is None:
-            if moved or self._moves.is_moved(key):
-                return SessionState(Origin.MOVED, key)
-            if self._logger.is_enabled(LogLevel.INFORMATION):
-                self._logger.information("Accessing expired session {Session}", fingerprint(key))
-            return SessionState(Origin.EXPIRED, key)
+    async def _missing(self, key: str, deadline: float) -> SessionState:
+        """The state for a key without an entry: moved, or no longer stored."""
+        seconds = await self._moves.seconds_left(key, deadline)
+        if seconds:
+            state = SessionState(Origin.MOVED, key)
+            state.refused_until = time.monotonic() + seconds
+            return state
+        if self._logger.is_enabled(LogLevel.INFORMATION):
+            self._logger.information("Accessing expired session {Session}", fingerprint(key))
+        return SessionState(Origin.EXPIRED, key)
+
+    def _opened(self, key: str, stored: bytes) -> SessionState:
         try:
             session_id, values = blob.decode(stored)
         except blob.CorruptBlobError as error:

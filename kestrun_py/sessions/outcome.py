@@ -14,7 +14,7 @@ class Origin(Enum):
 
     NONE = "no cookie, or one that is forged, foreign or broken"
     EXPIRED = "a good cookie whose session is no longer stored"
-    MOVED = "a good cookie whose session another request has moved to a new key, or ended, while this one waited"
+    MOVED = "a good cookie whose session another request has moved to a new key a short time ago"
     KNOWN = "a good cookie and a stored session"
 
 
@@ -24,7 +24,7 @@ class Store(Enum):
     NOTHING = "nothing"
     SAME_KEY = "the values, under the session's own key"
     NEW_KEY = "the values, under a new key"
-    REFUSED = "nothing: the request fails, for its client has a newer cookie by now"
+    REFUSED = "nothing: the request fails, because its client has a newer cookie by now"
 
 
 class CookieAction(Enum):
@@ -81,6 +81,8 @@ def decide(
     if origin is None:
         return NOTHING
     if origin is Origin.MOVED:
+        if has_values and renewed:
+            return _STARTED
         return _REFUSED if has_values or abandoned else NOTHING
     if origin is not Origin.KNOWN:
         if has_values:

@@ -50,9 +50,11 @@ class SessionState:
         lease: The exclusive right to the stored session, if one is held.
         queued: Whether this process's queue for the session key has to be left at the end.
         available: Whether the cache could be read.
+        refused_until: When a write is accepted again, as time of the monotonic clock; for a session that was moved.
     """
 
     lease: Lease | None = None
+    refused_until = 0.0
     queued = False
 
     def __init__(

@@ -32,7 +32,7 @@ class SessionStore:
     def __init__(
         self, cache: DistributedCache, protector: CookieProtector, options: SessionOptions, logger: Logger
     ) -> None:
-        moves = MovedSessions(options.io_timeout)
+        moves = MovedSessions(cache, options.io_timeout)
         self.holds = SessionHolds(cache, options, logger)
         self.loader = SessionLoader(cache, protector, options, self.holds, moves, logger)
         self.committer = SessionCommitter(cache, protector, options, self.holds, moves, logger)

@@ -45,7 +45,7 @@ class SharedCache(ABC):
 
     @abstractmethod
     def entries(self) -> dict[str, bytes]:
-        """What is stored, by key; without locks."""
+        """What is stored, by key; without locks, and without markers of sessions that were moved."""
 
     @abstractmethod
     def locks(self) -> int:
@@ -103,7 +103,8 @@ class RedisShared(SharedCache):
 
     def entries(self) -> dict[str, bytes]:
         with self.server.client() as client:
-            return {key.decode(): client.hget(key, "data") for key in client.scan_iter(f"{self.prefix}*")}
+            keys = [key.decode() for key in client.scan_iter(f"{self.prefix}*")]
+            return {key: client.hget(key, "data") for key in keys if not key.startswith(f"{self.prefix}kr.moved:")}
 
     def locks(self) -> int:
         with self.server.client() as client:
@@ -213,7 +214,7 @@ class PostgresShared(SharedCache):
         return self.server.execute(statement, *parameters)
 
     def entries(self) -> dict[str, bytes]:
-        rows = self.execute("""SELECT "Id", "Value" FROM {table} WHERE "Id" NOT LIKE 'kr.lock:%'""")
+        rows = self.execute("""SELECT "Id", "Value" FROM {table} WHERE "Id" NOT LIKE 'kr.%'""")
         return {key: bytes(value) for key, value in rows}
 
     def locks(self) -> int:

@@ -145,6 +145,16 @@ def _renew(session: Session) -> int | None:
     return _read(session)
 
 
+def _login(session: Session) -> str | None:
+    session.renew()
+    session.set_string("user", "max")
+    return _user(session)
+
+
+def _user(session: Session) -> str | None:
+    return session.get_string("user")
+
+
 def _is_available(session: Session) -> bool:
     return session.is_available
 
@@ -208,6 +218,8 @@ def _add_routes(host: KestrunHost) -> None:
     host.add_map_route("/peek", "Get", _as_async_def(_read), session_access="read_only")
     host.add_map_route("/logout", "Get", _as_async_def(Session.clear))
     host.add_map_route("/renew", "Get", _as_async_def(_renew))
+    host.add_map_route("/login", "Get", _as_async_def(_login))
+    host.add_map_route("/who", "Get", _as_async_def(_user))
     host.add_map_route("/available", "Get", _as_async_def(_is_available))
     host.add_map_route("/hold", "Get", hold)
     host.add_map_route("/held", "Get", count_held)

@@ -60,7 +60,7 @@ async def test_a_route_that_ignores_the_session_sends_nothing(
         ("/counter-def", ["LOCK", "COMMIT"]),
         ("/stream", ["LOCK", "COMMIT"]),
         ("/logout", ["LOCK", "COMMIT_REMOVAL"]),
-        ("/renew", ["LOCK", "STORE", "COMMIT_REMOVAL"]),
+        ("/renew", ["LOCK", "RENEW", "STORE", "STORE", "COMMIT_REMOVAL"]),
     ],
 )
 async def test_a_known_session(
@@ -89,9 +89,9 @@ async def test_an_expired_session(node: Node, commands: Commands, redis_cache: R
     await node.get("/logout", cookie)
     commands()
     await node.get("/read", cookie)
-    assert commands() == ["LOCK"]
+    assert commands() == ["LOCK", "GET"]
     await node.get("/counter", cookie)
-    assert commands() == ["LOCK", "STORE"]
+    assert commands() == ["LOCK", "GET", "STORE"]
 
 
 def _change(cookie: str, index: int) -> str:

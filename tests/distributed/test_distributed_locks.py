@@ -126,11 +126,8 @@ async def test_a_logout_on_one_host_is_not_undone_by_the_other(cache: SharedCach
     assert (await holder).result == 2
     assert (await logout).cookie == ""
     counted = await after
-    # It came before the logout, or it waited for it (which might have been a login), or it came later.
-    if counted.status == 503:
-        assert counted.cookie is None
-    else:
-        assert (counted.result, bool(counted.cookie)) in ((3, False), (1, True))
+    # It came before the logout, or after it.
+    assert (counted.result, bool(counted.cookie)) in ((3, False), (1, True))
     assert (await one.get("/read", cookie)).result is None
 
 

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 from host_nodes import Nodes
+from login_bursts import lost_logins
 from redis_server import RedisServer
 from shared_caches import PostgresShared, RedisShared, SharedCache
 from waiting import until
@@ -85,6 +86,35 @@ async def test_logout_and_renewal(cache: SharedCache, nodes: Nodes) -> None:
     again = await node.get("/counter", renewed)
     assert again.result == 1
     assert again.cookie not in (None, "", cookie, renewed)
+
+
+async def test_a_login_wins_over_other_requests_of_its_browser(cache: SharedCache, nodes: Nodes) -> None:
+    hosts = [await nodes.start(cache) for _ in range(2)]
+    lost, statuses = await lost_logins(hosts, 40, seed=1)
+    assert lost == 0
+    assert statuses["/login", 200] == 40
+    assert statuses["/counter", 503]  # so there were writes that would have replaced a login's cookie
+
+
+async def test_a_marker_ends_by_itself(cache: SharedCache, nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kestrun_py.sessions.moves._LATE_SECONDS", 0.5)
+    one, two = [await nodes.start(cache, io_timeout=1.5) for _ in range(2)]
+    cookie = await one.login()
+    assert (await one.get("/renew", cookie)).cookie
+    refused = await two.get("/counter", cookie)
+    assert (refused.status, refused.cookie) == (503, None)
+    await asyncio.sleep(int(refused.headers["Retry-After"]))
+    answer = await two.get("/counter", cookie)
+    assert (answer.result, bool(answer.cookie)) == (1, True)
+
+
+async def test_a_login_is_repeated_on_another_host(cache: SharedCache, nodes: Nodes) -> None:
+    one, two = [await nodes.start(cache) for _ in range(2)]
+    cookie = await one.login()
+    lost = (await one.get("/login", cookie)).cookie
+    again = await two.get("/login", cookie)
+    assert again.cookie not in (None, "", lost)
+    assert (await one.get("/who", again.cookie)).result == "max"
 
 
 async def test_a_stream_is_stored_when_its_headers_go_out(cache: SharedCache, nodes: Nodes) -> None:

@@ -24,6 +24,7 @@ from kestrun_py.http.connections import HttpRunner
 from kestrun_py.sessions import Session, blob
 
 COOKIE = "Kr.Session"
+MARKER = "kr.moved:"
 
 Script = Callable[..., Any]
 
@@ -71,7 +72,16 @@ class RecordingCache(MemoryCache):
 
     @property
     def entries(self) -> dict[str, bytes]:
-        """What is stored, by key; expired entries that were not removed yet included."""
+        """What is stored, by key, without markers; expired entries that were not removed yet included."""
+        return {key: value for key, value in self._stored.items() if not key.startswith(MARKER)}
+
+    @property
+    def markers(self) -> dict[str, bytes]:
+        """The markers of sessions that were moved, by the old key."""
+        return {key.removeprefix(MARKER): value for key, value in self._stored.items() if key.startswith(MARKER)}
+
+    @property
+    def _stored(self) -> dict[str, bytes]:
         return {key: record[24:] for shard in self._records.shards for key, record in shard.items()}
 
     @property
@@ -130,7 +140,7 @@ class RecordingCache(MemoryCache):
         if "lock" in self.closed_gates or "lock" in self.broken:
             return Busy.BUSY
         found = super().lock_at_once(key, lease_time=lease_time)
-        if not isinstance(found, Busy):
+        if isinstance(found, Lease):  # otherwise the session asks again by `lock`
             self._note("lock", key)
         return found
 

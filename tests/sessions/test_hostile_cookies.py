@@ -194,8 +194,8 @@ async def test_any_text_of_36_characters_is_a_session_key(sites: Sites, tmp_path
     site = await sites.serve(ROUTES, configure=lambda host: host.add_data_protection(folder=tmp_path))
     await site.login()
     answer = await site.get("/get", await protected(tmp_path, b"this text has exactly 36 characters."))
-    assert answer.calls == ["lock"]
-    assert site.cache.keys[-1] == "this text has exactly 36 characters."
+    assert answer.calls == ["lock", "get"]
+    assert site.cache.keys[-2] == "this text has exactly 36 characters."
 
 
 async def protected(folder: Path, text: bytes) -> str:

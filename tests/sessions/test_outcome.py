@@ -49,6 +49,9 @@ ROWS = [
     ("read, moved meanwhile", Origin.MOVED, "", NOTHING),
     ("set, moved meanwhile", Origin.MOVED, "has_values changed", REFUSED),
     ("set and removed, moved meanwhile", Origin.MOVED, "changed emptied", NOTHING),
+    ("set and renewed, moved meanwhile", Origin.MOVED, "has_values changed renewed", STARTED),
+    ("renewed, moved meanwhile", Origin.MOVED, "renewed", NOTHING),
+    ("abandoned and renewed, moved meanwhile", Origin.MOVED, "changed emptied abandoned renewed", REFUSED),
     ("abandoned, moved meanwhile", Origin.MOVED, "changed emptied abandoned", REFUSED),
 ]
 

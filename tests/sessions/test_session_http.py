@@ -155,7 +155,7 @@ class TestOutcomes:
         [key] = site.cache.entries
         old_id = (await site.get("/id", cookie)).text
         answer = await site.get(path, cookie)
-        assert answer.calls == ["lock", "store", "commit"]
+        assert answer.calls == ["lock", "renew", "store", "store", "commit"]
         assert_new_cookie(answer)
         assert key not in site.cache.entries
         assert site.cache.sessions == [{"color": b"red"}]
@@ -169,7 +169,7 @@ class TestOutcomes:
         [key] = site.cache.entries
         old_id = (await site.get("/id", cookie)).text
         answer = await site.get(path, cookie)
-        assert answer.calls == ["lock", "store", "commit"]
+        assert answer.calls == ["lock", "renew", "store", "store", "commit"]
         assert_new_cookie(answer)
         assert answer.cookie != cookie
         assert key not in site.cache.entries
@@ -183,10 +183,10 @@ class TestOutcomes:
         clock.advance(1201)
         answer = await site.get("/get", cookie)
         assert answer.text == '{"result":null}'
-        assert answer.calls == ["lock"]
+        assert answer.calls == ["lock", "get"]
         assert_no_new_cookie(answer)
         answer = await site.get("/set", cookie)
-        assert answer.calls == ["lock", "store"]
+        assert answer.calls == ["lock", "get", "store"]
         assert_new_cookie(answer)
         assert list(site.cache.entries) != [key]
         assert site.cache.sessions == [{"color": b"blue"}]
@@ -195,10 +195,10 @@ class TestOutcomes:
         cookie = await site.login()
         clock.advance(1201)
         answer = await site.get("/clear", cookie)
-        assert answer.calls == ["lock"]
+        assert answer.calls == ["lock", "get"]
         assert_no_new_cookie(answer)
         answer = await site.get("/abandon", cookie)
-        assert answer.calls == ["lock"]
+        assert answer.calls == ["lock", "get"]
         assert_expired_cookie(answer)
 
     async def test_forged(self, site: Site) -> None:
