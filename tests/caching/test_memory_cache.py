@@ -432,11 +432,14 @@ def test_a_session_takes_at_most_700_bytes() -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("figure", "left"), [("expiry", 500_000), ("eviction", 900_000)])
 def test_a_million_entries_do_not_stop_the_loop(figure: str, left: int) -> None:
-    """The longest turn of the loop in processor time; another process may still thrash the caches, so three tries."""
+    """No turn of the loop takes more than a hundredth of the processor time in which the million was stored.
+
+    Other processes may still thrash the processor's caches, so there are three tries.
+    """
     for _ in range(3):
         found = measure(figure)
         assert found["left"] == left
         assert found["turns"] > 100
-        if found["busy"] <= 0.010:
+        if found["busy"] <= found["filling"] / 100:
             return
-    pytest.fail(f"a turn of the event loop took {found['busy'] * 1000:.1f} ms")
+    pytest.fail(f"a turn of the event loop took {found['busy'] * 1000:.1f} ms, storing {found['filling']:.2f} s")

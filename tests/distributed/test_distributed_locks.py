@@ -18,7 +18,7 @@ from waiting import until
 from kestrun_py.logging import LogLevel
 from kestrun_py.sessions import SessionOptions
 
-LATE = 3.0  # seconds that a slow machine may take to notice that the time is up
+LATE = 8.0  # seconds that a slow machine may take to notice that the time is up
 
 LEASE = 5.0  # seconds after which the lock of a process that died frees itself, with the shorter I/O timeouts
 

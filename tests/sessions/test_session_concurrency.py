@@ -208,7 +208,7 @@ async def test_who_waited_for_a_session_that_ended_begins_anew(sites: Sites) -> 
 
 
 async def test_a_hot_session_does_not_delay_another(sites: Sites) -> None:
-    """The 99th percentile of another session's requests; whatever else the machine does gets five chances to rest."""
+    """While 64 requests stand in line for one session, those of another take no more processor time than before."""
     gates: list[Gate] = []
 
     async def hold(context: KestrunContext) -> None:
@@ -217,29 +217,23 @@ async def test_a_hot_session_does_not_delay_another(sites: Sites) -> None:
     site = await sites.serve({"/hold": hold, "/bump": as_async_def(bump)})
     hot, other = (await site.get("/bump")).cookie, (await site.get("/bump")).cookie
 
-    async def slowest() -> float:
-        took = []
-        for _ in range(100):
-            began = time.perf_counter()
-            results([await site.get("/bump", other)])
-            took.append(time.perf_counter() - began)
-        return sorted(took)[98]
+    async def cost() -> float:
+        began = time.process_time()
+        results([await site.get("/bump", other) for _ in range(100)])
+        return time.process_time() - began
 
-    measured = []
+    factors = []
     for _ in range(5):
         gates.append(Gate(is_async=True, work=READ))
-        idle = await slowest()
+        idle = await cost()
         requests = [asyncio.create_task(site.get("/hold", hot))]
         await until(gates[-1].entered.is_set)
         requests += [asyncio.create_task(site.get("/bump", hot)) for _ in range(64)]
         await until(lambda: in_line(site) == 64)
-        busy = await slowest()
+        factors.append(await cost() / idle)
         gates[-1].opened.set()
         results(await asyncio.gather(*requests))
-        measured.append(busy / idle)
-        if busy < 10 * idle:
-            return
-    pytest.fail(f"the 99th percentile grew by the factors {measured}")
+    assert min(factors) < 3, factors
 
 
 def indirectly(name: str) -> Script:
@@ -751,7 +745,7 @@ async def test_a_thread_that_waits_for_a_session_when_its_client_leaves(sites: S
 async def test_a_client_that_leaves_during_the_commit(sites: Sites, operation: str) -> None:
     cache = RecordingCache()
     site = await sites.serve(
-        {"/bump": as_async_def(bump), "/clear": as_async_def(Session.clear)}, cache=cache, cancels=True
+        {"/bump": as_async_def(bump), "/clear": as_async_def(Session.clear)}, cache=cache, cancels=True, io_timeout=1
     )
     cookie = (await site.get("/bump")).cookie if operation == "commit" else None
     cache.closed_gates[operation] = asyncio.Event()

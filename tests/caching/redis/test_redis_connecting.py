@@ -54,14 +54,14 @@ async def works(cache: RedisCache) -> None:
 
 
 async def test_silent_endpoint_before_a_healthy_one(server: RedisServer, silent: RedisServer) -> None:
-    configuration = f"{silent.address},{server.address},connectTimeout=700,name=endpoints"
+    configuration = f"{silent.address},{server.address},connectTimeout=2000,name=endpoints"
     async with open_redis_cache(configuration) as cache:
         await works(cache)
         with server.client() as client:
             execute(client, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         began = time.monotonic()
         assert await cache.get("key") == b"value"
-        assert time.monotonic() - began < 0.7  # the one that was connected last is tried first
+        assert time.monotonic() - began < 2  # the one that was connected last is tried first
 
 
 async def test_silent_sentinel_beside_a_healthy_one(server: RedisServer, silent: RedisServer) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 
 import pytest
 from redis_server import RedisServer, SlowProxy, open_redis_cache, shared_server
@@ -90,13 +89,12 @@ async def test_each_caller_has_its_own_deadline() -> None:
         ):
             await cache.store("key", b"value", LONG)
             await cache.get("key")
-            proxy.delay = 0.8
-            began = time.monotonic()
+            proxy.delay = 2
             patient = asyncio.create_task(cache.get("key", timeout=60))
             await asyncio.sleep(0)
             with pytest.raises(CacheTimeoutError):
                 await cache.get("key", timeout=0.1)
-            assert time.monotonic() - began < 0.7
+            assert not patient.done()
             assert await patient == b"value"
             assert await cache.get("key", timeout=60) == b"value"
 

@@ -87,7 +87,7 @@ async def test_taking_a_lock_does_not_hold_a_connection(cache: SqlCache) -> None
 async def test_no_update_is_lost_at_any_isolation_level(level: str, either_dialect: SqlDialect) -> None:
     async with cache_at(level, either_dialect) as cache:
         await cache.set("key", b"0")
-        times = 15 if isinstance(either_dialect, PostgresDialect) else 4  # a translation takes its time
+        times = 15 if isinstance(either_dialect, PostgresDialect) else 2  # a translation takes its time
         await asyncio.gather(*(increment(cache, "key", times) for _ in range(8)))
         assert await cache.get("key") == str(times * 8).encode()
 
@@ -255,13 +255,13 @@ async def test_stores_and_updates_at_once_lose_no_store(cache: SqlCache) -> None
 
     async def store() -> None:
         nonlocal stored
-        for _ in range(15):
+        for _ in range(8):
             stored += 1
             await cache.set("key", b"%d:0" % stored)
             await asyncio.sleep(0.01)
 
     async def update() -> None:
-        for _ in range(40):
+        for _ in range(12):
             lease = await cache.lock("key", lease_time=30, timeout=30)
             assert lease is not None
             base, count = lease.value.split(b":")
