@@ -23,6 +23,7 @@ __all__ = [
     "SameSiteMode",
     "SameSiteText",
     "read_cookie",
+    "read_cookies",
 ]
 
 _TOKEN = string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~"
@@ -265,6 +266,35 @@ def read_cookie(header: str, name: str) -> str | None:
             if value and found.lower() == wanted:
                 return unquote(value, errors=_KEEP) if "%" in value else value
     return None
+
+
+def read_cookies(header: str, name: str, *, limit: int) -> tuple[str, ...]:
+    """Reads the cookies of exactly one name from a Cookie header, in time linear in the header's length.
+
+    Unlike `read_cookie`, it accepts only well-formed pairs (RFC 6265, ``name=value`` between semicolons, name in the
+    same case), so that no other cookie's value can pass for a cookie of this name. ``%XX`` is unescaped.
+
+    Args:
+        header: The header's text; several headers are joined with ``; ``.
+        name: The cookies' name.
+        limit: The most values that are returned.
+
+    Returns:
+        The different values in the order of the header; browsers put the cookie with the longest path first.
+    """
+    values: dict[str, None] = {}
+    for pair in header.split(";"):
+        found, _, value = pair.strip(_SPACE).partition("=")
+        if found == name and value and _is_well_formed(value):
+            values[unquote(value, errors=_KEEP) if "%" in value else value] = None
+            if len(values) == limit:
+                break
+    return tuple(values)
+
+
+def _is_well_formed(value: str) -> bool:
+    quoted = len(value) > 1 and value[0] == value[-1] == '"'
+    return not (value[1:-1] if quoted else value).strip(_OCTETS)
 
 
 def _parse_segment(text: str) -> tuple[str, str]:

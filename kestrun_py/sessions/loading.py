@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 from aiohttp import hdrs
@@ -21,7 +21,7 @@ from kestrun_py.errors import (
     SessionLockTimeoutError,
     SessionUnavailableError,
 )
-from kestrun_py.http.cookies import read_cookie
+from kestrun_py.http.cookies import read_cookies
 from kestrun_py.logging import Logger, LogLevel
 from kestrun_py.sessions._deadlines import key_ring_answer, remaining
 from kestrun_py.sessions.fingerprints import fingerprint
@@ -37,9 +37,12 @@ _KEY_LENGTH: Final = 36
 
 _UNHEARD_SECONDS: Final = 1.0
 
+_MOST_COOKIES: Final = 4  # of the cookie's name that are tried
+
 # A browser sends the same header with each request, so the last ones that were read are worth remembering.
 _REMEMBERED_LENGTH: Final = 2048
-_remembered_cookie: Final = lru_cache(maxsize=1024)(read_cookie)
+_read_cookies: Final = partial(read_cookies, limit=_MOST_COOKIES)
+_remembered_cookies: Final = lru_cache(maxsize=1024)(_read_cookies)
 
 
 class SessionLoader:
@@ -82,10 +85,10 @@ class SessionLoader:
         """`load` under the lock, if neither the cache nor another request has to be waited for; else None."""
         if not self._immediate:
             return None
-        cookie = self._cookie(headers)
-        if cookie is None:
+        cookies = self._cookies(headers)
+        if not cookies:
             return SessionState(Origin.NONE)
-        key = self._protector.peek(cookie)
+        key = self._protector.peek(cookies[0])
         queues = self._holds.queues
         if key is None or len(key) != _KEY_LENGTH or not queues.try_acquire(key):
             return None
@@ -102,15 +105,17 @@ class SessionLoader:
     async def load(self, headers: CIMultiDictProxy[str], *, read_only: bool) -> SessionState:
         """Loads the session whose cookie is among a request's headers, under its lock unless `read_only`.
 
+        Of several cookies of the name, the first one that opens a session counts.
+
         Raises:
             SessionUnavailableError: The cache or the key ring cannot be read, or the lock was not free, in time.
         """
-        cookie = self._cookie(headers)
-        if cookie is None:
+        cookies = self._cookies(headers)
+        if not cookies:
             return SessionState(Origin.NONE)
         deadline = time.monotonic() + self._options.io_timeout
         try:
-            return await self._load(cookie, deadline, read_only=read_only)
+            return await self._load_first(cookies, deadline, read_only=read_only)
         except LockTimeoutError as error:
             raise SessionLockTimeoutError(
                 f"Another request held the session for more than {self._options.io_timeout:g} seconds (io_timeout)."
@@ -129,14 +134,24 @@ class SessionLoader:
         """Releases what a session holds whose request had ended before it was loaded."""
         self._holds.give_back(state)
 
-    def _cookie(self, headers: CIMultiDictProxy[str]) -> str | None:
-        """The value of the session cookie that a request carries, if any."""
+    def _cookies(self, headers: CIMultiDictProxy[str]) -> tuple[str, ...]:
+        """The values of the session cookies that a request carries."""
         found = headers.getall(hdrs.COOKIE, None)
         if found is None:
-            return None
+            return ()
         header = found[0] if len(found) == 1 else "; ".join(found)
-        read = _remembered_cookie if len(header) <= _REMEMBERED_LENGTH else read_cookie
+        read = _remembered_cookies if len(header) <= _REMEMBERED_LENGTH else _read_cookies
         return read(header, self._cookie_name)
+
+    async def _load_first(self, cookies: tuple[str, ...], deadline: float, *, read_only: bool) -> SessionState:
+        """The session of the first cookie that opens one; if none does, one that was moved tells more than others."""
+        states: dict[Origin, SessionState] = {}
+        for cookie in cookies:
+            state = await self._load(cookie, deadline, read_only=read_only)
+            if state.origin is Origin.KNOWN:
+                return state
+            states.setdefault(state.origin, state)
+        return states.get(Origin.MOVED) or states.get(Origin.EXPIRED) or states[Origin.NONE]
 
     async def _load(self, cookie: str, deadline: float, *, read_only: bool) -> SessionState:
         key = self._protector.peek(cookie)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote
@@ -10,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kestrun_py.errors import ArgumentError
-from kestrun_py.http.cookies import CookieBuilder, CookieSecurePolicy, SameSiteMode, read_cookie
+from kestrun_py.http.cookies import CookieBuilder, CookieSecurePolicy, SameSiteMode, read_cookie, read_cookies
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 TOKEN = set("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
@@ -290,11 +291,59 @@ class TestReading:
         ["a=;", "a=é;", "=", "a", "a=", '"', 'a="', "; ", ",", "a=1 ", "é", "a=%ff", "%", "a(", "==a"],
     )
     def test_the_time_for_a_hostile_header_grows_with_its_length(self, piece: str) -> None:
-        def seconds(length: int) -> float:
-            header = "a=x;" + piece * (length // len(piece))
-            began = time.thread_time()
-            read_cookie(header, "a")
-            return time.thread_time() - began
+        assert_linear(lambda length: read_cookie("a=x;" + piece * (length // len(piece)), "a"))
 
-        short, long = (min(seconds(length) for _ in range(3)) for length in (20_000, 200_000))
-        assert long < 50 * short + 0.01  # ten times as much text; a hundred times the time if it were quadratic
+
+class TestReadingExactly:
+    @pytest.mark.parametrize(
+        ("header", "values"),
+        [
+            ("sid=B", ["B"]),
+            ("x=0; sid=B; y=2", ["B"]),
+            ("x=0;sid=B;y=2", ["B"]),
+            ("\tsid=B ", ["B"]),
+            ("sid=new; sid=old", ["new", "old"]),
+            ("sid=1; sid=2; sid=1; sid=3; sid=4; sid=5", ["1", "2", "3", "4"]),
+            ("sid=; sid=B", ["B"]),
+            ("sid=a%2Bb", ["a+b"]),
+            ("sid=%C3%A9%ff%", ["é%FF%"]),
+            ('sid="q"', ['"q"']),
+            ("sid=b=c", ["b=c"]),
+            ("theme=x,sid=B", []),
+            ("x sid=B", []),
+            ("SID=B", []),
+            ("=sid=B", []),
+            ("sid =B", []),
+            ("sid= B", []),
+            ("sid=B,C", []),
+            ("sid=B C", []),
+            ('sid="B', []),
+            ('sid="', []),
+            ("sid=B\\", []),
+            ("sid=\u00e9", []),
+            ("sid=B\x00", []),
+            ("xsid=B", []),
+            ("sidx=B", []),
+            ('x="; sid=B"', []),
+            ("sid", []),
+            ("", []),
+        ],
+    )
+    def test_rules(self, header: str, values: list[str]) -> None:
+        assert list(read_cookies(header, "sid", limit=4)) == values
+
+    @pytest.mark.parametrize("piece", ["sid=;", "sid=é;", "=", "sid", 'sid="', "; ", "%", "sid=%ff;"])
+    def test_the_time_for_a_hostile_header_grows_with_its_length(self, piece: str) -> None:
+        assert_linear(lambda length: read_cookies(piece * (length // len(piece)), "sid", limit=4))
+
+
+def assert_linear(read: Callable[[int], object]) -> None:
+    """Ten times as much text may take fifty times the time; it would be a hundred if it were quadratic."""
+
+    def seconds(length: int) -> float:
+        began = time.perf_counter()
+        read(length)
+        return time.perf_counter() - began
+
+    short, long = (min(seconds(length) for _ in range(3)) for length in (20_000, 200_000))
+    assert long < 50 * short + 0.01

@@ -209,23 +209,54 @@ async def protected(folder: Path, text: bytes) -> str:
 
 
 async def test_the_same_name_twice(site: Site) -> None:
-    """The last one counts, wherever it stands; the others are as if they were not there."""
+    """The first one that opens a session counts, wherever it stands."""
     good = (await site.login()).encode()
+    gone = (await site.login()).encode()
+    await site.get("/clear", gone.decode())
     name = COOKIE.encode()
     bad = b"CANARY"
     for header, color in (
         (named(bad) + b"; " + name + b"=" + good, b"blue"),
-        (named(good) + b"; " + name + b"=" + bad, None),
-        (named(bad) + b", " + name + b"=" + good, b"blue"),
+        (named(good) + b"; " + name + b"=" + bad, b"blue"),
+        (named(gone) + b"; " + name + b"=" + good, b"blue"),
         (named(bad) + b"\r\n" + named(good), b"blue"),
-        (named(good) + b"\r\n" + named(bad), None),
+        (named(good) + b"\r\n" + named(bad), b"blue"),
         (named(good) + b"; " + name + b"=", b"blue"),
         (named(good) + b"; x" + name + b"=" + bad, b"blue"),
         (named(good) + b"; " + name + b"x=" + bad, b"blue"),
+        (named(b"1") + b"; %b=2; %b=3; %b=%b" % (name, name, name, good), b"blue"),
+        (named(b"1") + b"; %b=2; %b=3; %b=4; %b=%b" % (name, name, name, name, good), None),
+        (named(bad) + b", " + name + b"=" + good, None),
     ):
         status, answer = await send(site, header)
         assert status == 200
         assert answer.endswith(b'{"result":null}' if color is None else b'{"result":"' + color + b'"}'), header
+    assert site.cache.leases == 0
+
+
+@pytest.mark.parametrize("lock", ["exclusive", "none"])
+async def test_two_sessions_of_one_name(sites: Sites, lock: str) -> None:
+    """Cookies with the paths / and /app: the browser sends the one with the longer path first."""
+    routes = {**ROUTES, "/green": as_async_def(lambda session: session.set_string("color", "green"))}
+    site = await sites.serve(routes, lock=lock)
+    old, new = await site.login(), await site.login("/green")
+    assert (await site.get("/get", f"{new}; {COOKIE}={old}")).text == '{"result":"green"}'
+    answer = await site.get("/clear", f"{new}; {COOKIE}={old}")
+    assert answer.cookie == ""
+    assert (await site.get("/get", f"{new}; {COOKIE}={old}")).text == '{"result":"blue"}'
+    assert len(site.cache.entries) == 1
+    assert site.cache.leases == 0
+
+
+@pytest.mark.parametrize(
+    "pair", ["theme=x,{}={}", "x {}={}", "={}={}", "theme=x, {}={}", '"{}={}', "theme=x\t{}={}", "{}={},x"]
+)
+async def test_no_other_cookie_carries_the_session_cookie(site: Site, pair: str) -> None:
+    cookie = await site.login()
+    status, answer = await send(site, b"Cookie: " + pair.format(COOKIE, cookie).encode())
+    assert (status, answer.endswith(b'{"result":null}')) == (200, True)
+    status, answer = await send(site, named(cookie.encode()).replace(COOKIE.encode(), COOKIE.upper().encode()))
+    assert (status, answer.endswith(b'{"result":null}')) == (200, True)
 
 
 async def test_someone_elses_error_still_answers(sites: Sites) -> None:

@@ -273,22 +273,6 @@ async def test_secure_by_policy_and_scheme(sites: Sites, policy: str, https: boo
     assert ("secure" in answer.set_cookie[0].split("; ")) == secure
 
 
-@pytest.mark.parametrize("name", ["kr.session", "KR.SESSION"])
-async def test_the_cookie_is_found_in_any_case(sites: Sites, name: str) -> None:
-    site = await sites.serve(routes(as_async_def))
-    cookie = await site.login()
-    answer = await site.get("/get", headers={"Cookie": f"a=b; {name}={cookie}; c=d"})
-    assert answer.text == '{"result":"blue"}'
-
-
-async def test_of_several_cookies_the_last_counts(sites: Sites) -> None:
-    site = await sites.serve(routes(as_async_def))
-    cookie = await site.login()
-    for first, last, color in ((FORGED, cookie, '"blue"'), (cookie, FORGED, "null")):
-        answer = await site.get("/get", headers={"Cookie": f"{COOKIE}={first}; {COOKIE}={last}"})
-        assert answer.text == f'{{"result":{color}}}'
-
-
 # Headers
 
 
