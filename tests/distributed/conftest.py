@@ -9,6 +9,14 @@ import pytest
 import pytest_asyncio
 from host_nodes import Nodes
 from shared_caches import PostgresShared, RedisShared, SharedCache
+from shared_site import SHORTEST_LEASE
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorter than those that hosts have, for what a test waits for to the end."""
+    monkeypatch.setattr("kestrun_py.sessions.options._MIN_LEASE", SHORTEST_LEASE)
+    monkeypatch.setattr("kestrun_py.caching.sql.pool._CLOSE_LIMIT", 1.0)
 
 
 @pytest.fixture(params=[RedisShared, PostgresShared], ids=["redis", "postgres"])

@@ -16,9 +16,10 @@ from typing import Any
 from recording_log import Log
 from sample_process import environment
 from shared_caches import SharedCache, Verb
-from shared_site import Visitor, listening, new_host, visiting
+from shared_site import SHORTEST_LEASE, Visitor, listening, new_host, visiting
 
 from kestrun_py import KestrunHost
+from kestrun_py.sessions import options as session_options
 
 TESTS = Path(__file__).parents[1]
 
@@ -90,6 +91,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 async def serve(description: str) -> None:
     """Serves a host until the standard input ends."""
+    session_options._MIN_LEASE = SHORTEST_LEASE  # type: ignore[misc]
     async with listening(new_host(**json.loads(description))) as port:
         print(port, flush=True)
         await asyncio.to_thread(sys.stdin.read)

@@ -20,6 +20,9 @@ from kestrun_py.sessions import Session
 
 COOKIE = "Kr.Session"
 
+# Seconds after which the lock of a process that died frees itself, with the shorter I/O timeouts.
+SHORTEST_LEASE = 2.0
+
 
 @dataclass(frozen=True)
 class Answer:

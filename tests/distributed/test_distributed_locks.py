@@ -12,15 +12,13 @@ from aiohttp import ClientError
 from host_nodes import Node, Nodes, ProcessNode
 from redis_server import shared_cluster
 from shared_caches import SharedCache
-from shared_site import Answer, Visitor
+from shared_site import SHORTEST_LEASE, Answer, Visitor
 from waiting import until
 
 from kestrun_py.logging import LogLevel
 from kestrun_py.sessions import SessionOptions
 
 LATE = 8.0  # seconds that a slow machine may take to notice that the time is up
-
-LEASE = 5.0  # seconds after which the lock of a process that died frees itself, with the shorter I/O timeouts
 
 
 async def two_hosts(cache: SharedCache, nodes: Nodes, **options: float) -> tuple[Node, Node]:
@@ -133,12 +131,12 @@ async def test_a_logout_on_one_host_is_not_undone_by_the_other(cache: SharedCach
 
 async def test_a_long_request_keeps_its_lock(cache: SharedCache, nodes: Nodes) -> None:
     """It runs for longer than its lease, which is renewed meanwhile."""
-    one, two = await two_hosts(cache, nodes, io_timeout=10)
-    assert one.host.services.require(SessionOptions).lease_time == LEASE
+    one, two = await two_hosts(cache, nodes, io_timeout=SHORTEST_LEASE * 2)
+    assert one.host.services.require(SessionOptions).lease_time == SHORTEST_LEASE
     cookie = await one.login()
     holder = await holding(one, cookie)
     waiter = asyncio.create_task(two.get("/counter", cookie))
-    await asyncio.sleep(LEASE + 1)
+    await asyncio.sleep(SHORTEST_LEASE * 1.5)
     assert not waiter.done()
     await one.get("/let-go")
     assert (await holder).result == 2
@@ -176,7 +174,7 @@ async def test_two_processes_increment_500_times_each(cache: SharedCache, nodes:
 
 
 async def process_that_holds(nodes: Nodes, cache: SharedCache, cookie: str) -> tuple[ProcessNode, asyncio.Task[Answer]]:
-    process = await nodes.start_process(cache)
+    process = await nodes.start_process(cache, io_timeout=SHORTEST_LEASE * 2)
     return process, await holding(process, cookie)
 
 
@@ -188,7 +186,7 @@ async def test_the_lock_of_a_killed_process_frees_itself(cache: SharedCache, nod
     killed = time.monotonic()
     answer = await node.get("/counter", cookie)
     assert (answer.result, answer.cookie) == (2, None)
-    assert time.monotonic() - killed < LEASE + LATE
+    assert time.monotonic() - killed < SHORTEST_LEASE + LATE
     with pytest.raises(ClientError):
         await holder
     assert cache.locks() == 0
