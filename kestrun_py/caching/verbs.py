@@ -112,7 +112,7 @@ class CacheVerbs(HostBase):
         ``kestrun cache create-table`` makes the table.
 
         Args:
-            connection_string: Npgsql's form (``Host=...;Database=...``), a postgresql:// URL or an ODBC string.
+            connection_string: The text of Npgsql (``Host=...;Database=...``), libpq or ODBC, or a postgresql:// URL.
             schema_name: The schema of the table.
             table_name: The table.
             expired_items_deletion_interval: How often expired entries are removed; 30 minutes, at least 5.

@@ -1,4 +1,4 @@
-"""One session, several hosts: one request at a time, none lost, and nobody blocked for ever."""
+"""One session, several hosts: one request at a time, none lost, and none blocked for ever."""
 
 from __future__ import annotations
 

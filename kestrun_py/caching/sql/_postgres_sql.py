@@ -53,19 +53,19 @@ _EXPIRATION: Final = """
 # An entry without a sliding window expires at its absolute time.
 _EXPIRES: Final = "COALESCE(clock_timestamp() + interval '1 second' * given.sliding, given.absolute)"
 
-# A lease that was given back or taken away: nobody's token, and expired.
-_NOBODY: Final = "CAST('' AS bytea)"
+# A lease that was released or ended: its token is empty, and it has expired.
+_NO_TOKEN: Final = "CAST('' AS bytea)"
 _EXPIRED: Final = "clock_timestamp() - interval '1 second'"
 
-# The lease of an entry that is replaced ends first, and its row is written so that nobody takes the lease meanwhile.
-# A lease may have outlived its entry, which was purged; where there is neither, nobody can hold one.
+# The lease of an entry that is replaced ends first, and its row is written: no other takes the lease meanwhile.
+# A lease may have outlived its entry, which was purged; where there is neither, there is no holder.
 # An entry that comes after its absence was noticed is not replaced.
 _STORE: Final = f"""
 WITH given AS MATERIALIZED (
     SELECT CAST(? AS text) AS id, CAST(? AS text) AS lease_id, CAST(? AS bytea) AS value, {_EXPIRATION}
 ), lease AS (
     INSERT INTO {{table}} AS l ("Id", "Value", "ExpiresAtTime")
-    SELECT lease_id, {_NOBODY}, {_EXPIRED} FROM given
+    SELECT lease_id, {_NO_TOKEN}, {_EXPIRED} FROM given
     WHERE EXISTS (SELECT 1 FROM {{table}} AS e WHERE e."Id" IN (given.id, given.lease_id))
     ON CONFLICT ("Id") DO UPDATE SET "Value" = excluded."Value", "ExpiresAtTime" = excluded."ExpiresAtTime"
     RETURNING 1
@@ -116,7 +116,7 @@ _LOCK: Final = f"""{_LEASE_GIVEN}, entry AS MATERIALIZED (
 SELECT (SELECT count(*) FROM lease), (SELECT count(*) FROM entry), loaded.value, loaded.absolute
 FROM given LEFT JOIN loaded ON true"""
 
-# An expired lease is its holder's until somebody else takes it, or the entry has expired, too.
+# An expired lease stays with its holder until another holder takes it, or the entry expires too.
 _OURS: Final = f"""
     l."Id" = given.lease_id AND l."Value" = given.token
     AND (l."ExpiresAtTime" >= given.now OR EXISTS (SELECT 1 FROM {{table}} AS e WHERE {_LIVE}))"""
@@ -170,7 +170,7 @@ WITH given AS MATERIALIZED (
     SELECT CAST(? AS text) AS id, CAST(? AS text) AS lease_id, CAST(? AS bytea) AS token,
         clock_timestamp() AS now, {_QUICK}
 ), lease AS (
-    UPDATE {{table}} AS l SET "Value" = {_NOBODY}, "ExpiresAtTime" = {_EXPIRED} FROM given
+    UPDATE {{table}} AS l SET "Value" = {_NO_TOKEN}, "ExpiresAtTime" = {_EXPIRED} FROM given
     WHERE l."Id" = given.lease_id AND l."Value" = given.token
     RETURNING 1
 )

@@ -64,12 +64,12 @@ UPDATE {table} SET [Value] = @Value, [ExpiresAtTime] = @Expires, [SlidingExpirat
     [AbsoluteExpiration] = @Absolute
 WHERE [Id] = @Id"""
 
-# A lease that was given back or taken away: nobody's token, and expired.
-_NOBODY: Final = "CAST('' AS VARBINARY(64))"
+# A lease that was released or ended: its token is empty, and it has expired.
+_NO_TOKEN: Final = "CAST('' AS VARBINARY(64))"
 _EXPIRED: Final = "DATEADD(SECOND, -1, @Now)"
 
-# The lease of an entry that is replaced ends first, and its row is kept to the end of the transaction so that nobody
-# takes the lease meanwhile; it may have outlived its entry, which was purged. An entry that comes after its absence was
+# The lease of an entry that is replaced ends first, and its row is locked to the end of the transaction: no other
+# takes the lease meanwhile. It may have outlived its entry, which was purged. An entry that comes after its absence was
 # noticed is not replaced, but a duplicate.
 _STORE: Final = f"""\
 DECLARE @Id NVARCHAR(449) = ?;
@@ -79,9 +79,9 @@ DECLARE @Value VARBINARY(MAX) = ?;
 DECLARE @Stored INT;
 DECLARE @Present INT = (SELECT COUNT(*) FROM {{table}} WHERE [Id] = @Id);
 BEGIN TRANSACTION;
-UPDATE {{table}} SET [Value] = {_NOBODY}, [ExpiresAtTime] = {_EXPIRED} WHERE [Id] = @LeaseId;
+UPDATE {{table}} SET [Value] = {_NO_TOKEN}, [ExpiresAtTime] = {_EXPIRED} WHERE [Id] = @LeaseId;
 INSERT INTO {{table}} ([Id], [Value], [ExpiresAtTime])
-SELECT @LeaseId, {_NOBODY}, {_EXPIRED}
+SELECT @LeaseId, {_NO_TOKEN}, {_EXPIRED}
 WHERE @Present = 1 AND NOT EXISTS (SELECT 1 FROM {{table}} WHERE [Id] = @LeaseId);
 {_REPLACE} AND @Present = 1;
 SET @Stored = @@ROWCOUNT;
@@ -107,7 +107,7 @@ DECLARE @Period INT = ?;
 
 _PRESENT: Final = f"EXISTS (SELECT 1 FROM {{table}} WHERE {_LIVE})"
 
-# The entry is read by a statement of its own, after the lease was taken: whatever the isolation level, that statement
+# The entry is read by a statement of its own, after the lease was taken: at any isolation level, that statement
 # sees what the lease's last holder committed.
 _LOCK: Final = f"""\
 {_LEASE_GIVEN}
@@ -124,7 +124,7 @@ SELECT
     (SELECT [Value] FROM {{table}} WHERE {_LIVE}) AS [Value],
     (SELECT CAST([AbsoluteExpiration] AS NVARCHAR(48)) FROM {{table}} WHERE {_LIVE}) AS [Absolute];"""
 
-# An expired lease is its holder's until somebody else takes it, or the entry has expired, too.
+# An expired lease stays with its holder until another holder takes it, or the entry expires too.
 _OURS: Final = f"[Id] = @LeaseId AND [Value] = @Token AND ([ExpiresAtTime] >= @Now OR {_PRESENT})"
 
 _RENEW: Final = f"""\
@@ -142,7 +142,7 @@ DECLARE @LeaseId NVARCHAR(449) = ?;
 DECLARE @Token VARBINARY(64) = ?;
 DECLARE @Mark VARBINARY(64) = ?;"""
 
-# The first UPDATE keeps its row to the end of the transaction: nobody takes the lease between the two.
+# The first UPDATE locks its row to the end of the transaction: no other takes the lease between the two.
 _HELD: Final = f"""\
 DECLARE @Held INT;
 DECLARE @Stored INT;
@@ -182,7 +182,7 @@ UPDATE {{table}} SET [ExpiresAtTime] = DATEADD(SECOND, [SlidingExpirationInSecon
 WHERE [Id] = @Id AND [ExpiresAtTime] > DATEADD(SECOND, [SlidingExpirationInSeconds], @Now)
     AND EXISTS (SELECT 1 FROM {{table}} AS l
         WHERE l.[Id] = @LeaseId AND l.[Value] = @Token AND l.[ExpiresAtTime] >= @Now);
-UPDATE {{table}} SET [Value] = {_NOBODY}, [ExpiresAtTime] = {_EXPIRED}
+UPDATE {{table}} SET [Value] = {_NO_TOKEN}, [ExpiresAtTime] = {_EXPIRED}
 WHERE [Id] = @LeaseId AND [Value] = @Token;"""
 
 _CLAIM: Final = f"""\

@@ -26,8 +26,8 @@ _LONGEST_ID: Final = 449
 _LONGEST_LEASED: Final = _LONGEST_ID - len(_LEASE_PREFIX)
 _NO_LEASE: Final = "kr.lock:kr.none"
 _MARK: Final = b"done:"
-_SHORTEST_INTERVAL: Final = 300.0
-_SHORTEST_ATTEMPT: Final = 0.1
+_SHORTEST_INTERVAL_SECONDS: Final = 300.0
+_SHORTEST_ATTEMPT_SECONDS: Final = 0.1
 _ANY_RACE: Final = frozenset({Failure.LOST, Failure.DEADLOCK, Failure.DUPLICATE})
 _LOST: Final = frozenset({Failure.LOST})
 
@@ -67,7 +67,7 @@ class SqlCache(DistributedCache):
         logger: Logger = default_logger,
     ) -> None:
         interval = to_seconds(expired_items_deletion_interval, "expired_items_deletion_interval")
-        if interval < _SHORTEST_INTERVAL:
+        if interval < _SHORTEST_INTERVAL_SECONDS:
             raise ArgumentError("ExpiredItemsDeletionInterval cannot be less than the minimum value of 5 minutes.")
         self._default_sliding = to_seconds(default_sliding_expiration, "default_sliding_expiration")
         if self._default_sliding <= 0:
@@ -154,7 +154,9 @@ class SqlCache(DistributedCache):
 
         try:
             # The last of many attempts comes with hardly any time; cut short, it would cost its connection.
-            return await self._database.run(take, max(timeout, _SHORTEST_ATTEMPT), undo=give_back, retried=_LOST)
+            return await self._database.run(
+                take, max(timeout, _SHORTEST_ATTEMPT_SECONDS), undo=give_back, retried=_LOST
+            )
         except (DuplicateError, SerializationError):
             return Busy.BUSY
 

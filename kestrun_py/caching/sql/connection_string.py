@@ -36,7 +36,7 @@ _URL: Final = re.compile(r"[a-z][\w+.:-]*://", re.IGNORECASE)
 _SHOWN: Final = frozenset({"server", "servername", "host", "dsn", "filedsn", "database", "user id", "username", "uid"})
 _NEXT_PAIR: Final = re.compile(r"\s[\w ]*=")
 # A shorter password is masked where it stands as a value: everywhere else, its letters are those of other words.
-_SHORTEST_MASKED: Final = 4
+_SHORTEST_MASKED_LENGTH: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class ConnectionSettings:
         """Returns a text with every password in it replaced by stars."""
         for secret in self.secrets:
             pattern = re.escape(secret)
-            if len(secret) < _SHORTEST_MASKED:
+            if len(secret) < _SHORTEST_MASKED_LENGTH:
                 pattern = rf"(?<=[={{'\"]){pattern}(?=[;}}'\"\s]|\Z)"
             text = re.sub(pattern, "***", text)
         return text

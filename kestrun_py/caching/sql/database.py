@@ -23,7 +23,7 @@ __all__ = ["Database", "DuplicateError", "SerializationError"]
 _T = TypeVar("_T")
 
 _RETRIES: Final = 3
-_FIRST_PAUSE: Final = 0.01
+_FIRST_PAUSE_SECONDS: Final = 0.01
 _CODE: Final = re.compile(r"\((\d+)\)")
 _UNHARMED: Final = frozenset({Failure.DEADLOCK, Failure.DUPLICATE, Failure.NO_TABLE})
 
@@ -97,7 +97,7 @@ class Database:
             DuplicateError: Another one inserted the row first.
         """
         deadline = asyncio.get_running_loop().time() + timeout
-        pause = _FIRST_PAUSE
+        pause = _FIRST_PAUSE_SECONDS
         for attempt in range(_RETRIES + 1):
             try:
                 return await self.pool.run(work, deadline, undo)

@@ -29,7 +29,7 @@ __all__ = [
 KEYS_TABLE: Final = "DataProtectionKeys"
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_LATEST: Final = 253_402_300_799.0  # the last second of the year 9999
+_LATEST_UNIX_TIME: Final = 253_402_300_799.0  # the last second of the year 9999
 _PLACE: Final = re.compile(r"\{(table|keys)\}")
 _TIME: Final = re.compile(
     r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?\s*(?:([+-]\d\d(?::?\d\d)?)|Z)?\s*", re.ASCII
@@ -52,7 +52,7 @@ class Statements:
     """The statements of a cache. Every dialect takes the same parameters and answers with the same columns.
 
     A lease is a row beside the entry's: its Id is made from the entry's key, its Value is the holder's token and its
-    ExpiresAtTime is when the lock frees itself. A lease that was given back has expired and nobody's token. Every
+    ExpiresAtTime is when the lock frees itself. A lease that was released has expired, and its token is empty. Every
     statement decides by a conditional write to that row, which any isolation level serializes.
 
     Attributes:
@@ -169,7 +169,7 @@ def time_text(time: float | None) -> str:
     """Writes a Unix time as text that every dialect casts; the empty text stands for none."""
     if time is None:
         return ""
-    moment = _EPOCH + timedelta(seconds=min(max(time, 0.0), _LATEST))
+    moment = _EPOCH + timedelta(seconds=min(max(time, 0.0), _LATEST_UNIX_TIME))
     return f"{moment:%Y-%m-%d %H:%M:%S.%f} +00:00"
 
 

@@ -21,9 +21,9 @@ __all__ = ["ConnectionPool", "error_text"]
 _T = TypeVar("_T")
 
 # Firewalls and load balancers forget connections that were idle for longer, often without a word to either end.
-_IDLE_LIMIT: Final = 200.0
-_CLOSE_LIMIT: Final = 5.0
-_GRACE: Final = 0.02
+_IDLE_LIMIT_SECONDS: Final = 200.0
+_CLOSE_TIMEOUT_SECONDS: Final = 5.0
+_GRACE_SECONDS: Final = 0.02
 
 
 class ConnectionPool:
@@ -70,7 +70,7 @@ class ConnectionPool:
         self._closed = True
         self.flush()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_CLOSE_LIMIT):
+            async with asyncio.timeout(_CLOSE_TIMEOUT_SECONDS):
                 await self._quiet.wait()
                 while self._tasks:
                     await asyncio.wait(self._tasks)
@@ -120,7 +120,7 @@ class ConnectionPool:
         await self._take_permit(deadline)
         while self._free:
             link = self._free.pop()
-            if _now() - link.idle_since < _IDLE_LIMIT:
+            if _now() - link.idle_since < _IDLE_LIMIT_SECONDS:
                 return link
             self._spawn(link.close())
         return await self._connect(deadline)
@@ -165,7 +165,7 @@ class ConnectionPool:
         ) from None
 
     def _arrived_late(self, opening: asyncio.Task[Link]) -> None:
-        """A connection that nobody waits for any more is there for the next one."""
+        """Keeps a connection that was opened after its caller had left, for the next caller."""
         if opening.cancelled() or opening.exception() is not None:
             self._give_permit()
         else:
@@ -200,7 +200,7 @@ class ConnectionPool:
             call.remove_done_callback(settle)
             self._give_up(link, call, undo)  # again: what waits in the thread's queue is cancelled
 
-        timer = asyncio.get_running_loop().call_at(max(deadline, _now() + _GRACE), give_up)
+        timer = asyncio.get_running_loop().call_at(max(deadline, _now() + _GRACE_SECONDS), give_up)
         call.add_done_callback(settle)
 
     def _give_up(self, link: Link, call: asyncio.Future[Any], undo: Callable[[Link], object] | None) -> None:
@@ -231,7 +231,7 @@ def error_text(error: BaseException) -> str:
 
 
 def _look_at(call: asyncio.Future[Any]) -> None:
-    """Takes note of an error that nobody waits for; asyncio reports those that are not looked at."""
+    """Reads the error of a call whose caller has left; asyncio reports an error that is never read."""
     if not call.cancelled():
         call.exception()
 

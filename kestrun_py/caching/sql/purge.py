@@ -15,9 +15,9 @@ from kestrun_py.logging import Logger
 __all__ = ["ExpiredItemsPurge"]
 
 _CLAIM: Final = "kr.lock:kr.purge"
-_BATCH: Final = 1000
-_TIMEOUT: Final = 60.0
-_LONGEST_PERIOD: Final = 2**31 - 1  # milliseconds that SQL Server adds to a time
+_BATCH_ROWS: Final = 1000
+_TIMEOUT_SECONDS: Final = 60.0
+_LONGEST_PERIOD_MILLISECONDS: Final = 2**31 - 1  # what SQL Server adds to a time at most
 
 
 class ExpiredItemsPurge:
@@ -76,10 +76,10 @@ class ExpiredItemsPurge:
 
     async def _claim(self, database: Database) -> bool:
         # A little less than the shortest pause, so that one process does not find its own claim in the way.
-        period = min(round(self._interval * 900), _LONGEST_PERIOD)
+        period = min(round(self._interval * 900), _LONGEST_PERIOD_MILLISECONDS)
         try:
             rows = await database.query(
-                database.statements.claim, _CLAIM, secrets.token_bytes(8), period, timeout=_TIMEOUT
+                database.statements.claim, _CLAIM, secrets.token_bytes(8), period, timeout=_TIMEOUT_SECONDS
             )
         except DuplicateError:
             return False
@@ -88,7 +88,7 @@ class ExpiredItemsPurge:
     async def _remove(self, database: Database) -> int:
         removed = 0
         while True:
-            batch: int = (await database.query(database.statements.purge, timeout=_TIMEOUT))[0][0]
+            batch: int = (await database.query(database.statements.purge, timeout=_TIMEOUT_SECONDS))[0][0]
             removed += batch
-            if batch < _BATCH:
+            if batch < _BATCH_ROWS:
                 return removed

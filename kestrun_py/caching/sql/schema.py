@@ -54,7 +54,7 @@ async def create_table(
         except _odbc.pyodbc.Error:
             if database.missing_tables(link) == missing:
                 raise
-            return create(link)  # somebody else was quicker
+            return create(link)  # another process was quicker
         return missing
 
     try:

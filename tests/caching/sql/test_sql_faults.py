@@ -380,7 +380,7 @@ async def test_idle_connections_are_replaced_after_a_while(cache: SqlCache, monk
 
     first = await pid()
     assert await pid() == first
-    monkeypatch.setattr("kestrun_py.caching.sql.pool._IDLE_LIMIT", 0.0)
+    monkeypatch.setattr("kestrun_py.caching.sql.pool._IDLE_LIMIT_SECONDS", 0.0)
     assert await pid() != first
 
 
