@@ -174,7 +174,7 @@ async def test_lock_is_exclusive(cache: DistributedCache) -> None:
     lease = await take(cache)
     window = Window(0.25)
     with pytest.raises(LockTimeoutError):
-        await cache.lock("key", lease_time=30, timeout=0.3)
+        await cache.lock("key", lease_time=30, timeout=1)
     assert not window.open
     await cache.release(await take(cache, "other"))
     await cache.release(lease)
@@ -272,7 +272,7 @@ async def test_expired_lease_that_nobody_took_can_be_renewed(cache: DistributedC
     lease = await expired_lease(cache)
     assert await cache.renew(lease, lease_time=60, timeout=60)
     with pytest.raises(LockTimeoutError):
-        await cache.lock("key", lease_time=30, timeout=0.1)
+        await cache.lock("key", lease_time=30, timeout=1)
     await cache.commit(lease, b"after", LONG)
 
 
@@ -313,7 +313,7 @@ async def test_lost_lease_harms_nobody(cache: DistributedCache) -> None:
         with pytest.raises(LeaseLostError):
             await cache.commit(lost, value, LONG)
     with pytest.raises(LockTimeoutError):
-        await cache.lock("key", lease_time=30, timeout=0.1)
+        await cache.lock("key", lease_time=30, timeout=1)
     await cache.commit(holder, b"in time", LONG)
     assert await cache.get("key") == b"in time"
 

@@ -63,6 +63,7 @@ class Nodes:
         visitor = await self._stack.enter_async_context(visiting(port))
         node = Node(port, visitor._client)
         node.host, node.log = host, log or Log()
+        self._stack.callback(_print_alarms, node.log)
         return node
 
     async def start_process(self, cache: SharedCache, **options: Any) -> ProcessNode:
@@ -81,6 +82,12 @@ class Nodes:
         node = ProcessNode(port, visitor._client)
         node.process = process
         return node
+
+
+def _print_alarms(log: Log) -> None:
+    """Shows with a failed test what its hosts had to say."""
+    for text in log.alarms:
+        print(text)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
