@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import time
 from collections import OrderedDict
 from typing import Final
 
@@ -19,6 +20,7 @@ _PURPOSE: Final = "SessionMiddleware"
 
 _MAX_REMEMBERED: Final = 4096
 _MAX_CHARACTERS: Final = 1024
+_WARNING_SECONDS: Final = 1.0  # from one warning of a refused cookie to the next
 
 
 class CookieProtector:
@@ -38,6 +40,8 @@ class CookieProtector:
         self._protector = ring.create_protector(_PURPOSE)
         self._read: OrderedDict[str, str] = OrderedDict()
         self._read_with: KeySet | None = None
+        self._next_warning = 0.0
+        self._without_warning = 0
 
     async def write(self, session_key: str) -> str:
         """Returns the cookie value for a session key: base64 without padding, not yet escaped.
@@ -50,11 +54,15 @@ class CookieProtector:
         await self._ring.load()
         return base64.b64encode(self._protector.protect(session_key.encode())).rstrip(b"=").decode()
 
-    async def read(self, cookie_value: str) -> str | None:
-        """Returns the session key in a cookie value; None, with a warning, for one that is not ours.
+    async def read(self, cookie_value: str, *, client: str = "an unknown address") -> str | None:
+        """Returns the session key in a cookie value; None, with a warning (`refuse`), for one that is not ours.
 
         Only a well-formed value makes the ring load, and only one with an unknown key makes it look for that
         key.
+
+        Args:
+            cookie_value: The value, unescaped.
+            client: The address of the client that has sent it, for the log.
 
         Raises:
             KeyRingError: The key ring cannot be read, so the value may be good or not.
@@ -69,10 +77,27 @@ class CookieProtector:
         except KeyRingError:
             raise
         except DataProtectionError as error:
-            self._logger.warning(
-                "A session cookie {Cookie} was ignored. {Reason}", _fingerprint(cookie_value), str(error)
-            )
+            self.refuse(cookie_value, client, str(error))
             return None
+
+    def refuse(self, cookie_value: str, client: str, reason: str) -> None:
+        """Logs a cookie that is not accepted: a warning at most once a second, a Debug line in between.
+
+        A warning says how many Debug lines there were since the last one.
+        """
+        template = "A session cookie {Cookie} from {Client} was ignored. {Reason}"
+        values = [_fingerprint(cookie_value), client, reason]
+        now = time.monotonic()
+        if now < self._next_warning:
+            self._without_warning += 1
+            self._logger.debug(template, *values)
+            return
+        self._next_warning = now + _WARNING_SECONDS
+        if self._without_warning:
+            template += " (Since the last warning, {Count} more were ignored.)"
+            values.append(str(self._without_warning))
+            self._without_warning = 0
+        self._logger.warning(template, *values)
 
     def peek(self, cookie_value: str) -> str | None:
         """Returns the session key of a remembered cookie value; None if `read` has to be asked."""

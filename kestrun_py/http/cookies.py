@@ -169,17 +169,23 @@ class CookieBuilder:
 
     def _check_secure(self, serves_http: bool, serves_https: bool) -> list[str]:
         warnings = []
+        follows_request = self.secure_policy is CookieSecurePolicy.SAME_AS_REQUEST
         for reason in self._reasons_for_secure():
             text = f"The cookie '{self.name}' {reason} and must also be Secure"
             if self.secure_policy is CookieSecurePolicy.NONE:
                 raise ArgumentError(f"{text}: set secure_policy to 'Always'.")
-            if self.secure_policy is CookieSecurePolicy.SAME_AS_REQUEST and not serves_https:
+            if follows_request and not serves_https:
                 raise ArgumentError(
                     f"{text}, which it never is on a host without an https endpoint: add one, or set secure_policy to "
                     "'Always' if a proxy before it speaks https."
                 )
-            if self.secure_policy is CookieSecurePolicy.SAME_AS_REQUEST and serves_http:
+            if follows_request and serves_http:
                 warnings.append(f"{text}: over plain http browsers will refuse it.")
+        if follows_request and serves_http and serves_https and not warnings:
+            warnings.append(
+                f"The cookie '{self.name}' is not Secure in answers of the http endpoint, so browsers send it over "
+                "plain http too: set secure_policy to 'Always', or serve https only."
+            )
         return warnings
 
     def _reasons_for_secure(self) -> list[str]:

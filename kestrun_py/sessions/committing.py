@@ -22,14 +22,14 @@ from kestrun_py.errors import (
     LeaseLostError,
     SessionUnavailableError,
 )
-from kestrun_py.logging import Logger, LogLevel
+from kestrun_py.logging import Logger
 from kestrun_py.sessions._deadlines import key_ring_answer, remaining
-from kestrun_py.sessions.fingerprints import fingerprint
 from kestrun_py.sessions.holding import SessionHolds
 from kestrun_py.sessions.moves import MovedSessions
 from kestrun_py.sessions.options import CacheFailurePolicy, SessionLock, SessionOptions
 from kestrun_py.sessions.outcome import CookieAction, Outcome, Store, decide
 from kestrun_py.sessions.session import Session, SessionState
+from kestrun_py.sessions.session_log import SessionLog
 
 __all__ = ["SessionCommitter"]
 
@@ -65,6 +65,7 @@ class SessionCommitter:
         self._holds = holds
         self._moves = moves
         self._logger = logger
+        self._log = SessionLog(logger)
         self._sliding = Expiration(options.idle_timeout)
         self._immediate = cache.immediate and options.lock is SessionLock.EXCLUSIVE
 
@@ -87,7 +88,7 @@ class SessionCommitter:
         state.queued = False
         self._holds.leases.discard(lease)
         self._holds.queues.release(lease.key)
-        self._log_stored(lease.key, state)
+        self._log.stored(lease.key, len(state.values))
         return True
 
     async def commit(self, session: Session, request: web.BaseRequest) -> None:
@@ -107,8 +108,11 @@ class SessionCommitter:
         try:
             await self._carry_out(outcome, session, state, is_https=request.secure)
         except (CacheError, DataProtectionError) as error:
+            retry_after = await self._after_loss(state) if isinstance(error, LeaseLostError) else 1
             if self._options.on_cache_failure is CacheFailurePolicy.FAIL:
-                raise await self._not_stored(error, state) from error
+                raise SessionUnavailableError(
+                    f"The session could not be stored: {error}", retry_after=retry_after
+                ) from error
             self._logger.error(
                 "The session could not be stored in the {Cache} cache; its changes are lost: {Error}",
                 self._cache.name,
@@ -139,19 +143,27 @@ class SessionCommitter:
             )
         if outcome.store is Store.NEW_KEY:
             await carry_through(self._start(session, state, deadline, remove_old=outcome.remove_old, is_https=is_https))
-        elif outcome.store is Store.SAME_KEY or outcome.remove_old:
-            await self._write(state, deadline, remove=outcome.remove_old)
+        elif outcome.store is Store.SAME_KEY:
+            await self._write(state, deadline)
+        elif outcome.remove_old:
+            await self._end(state, deadline)
         elif state.lease is not None:
             await self._holds.release(state.lease)
             state.lease = None
         if outcome.cookie is CookieAction.EXPIRE:
             session.set_cookie = self._options.cookie.delete_cookie_header(is_https=is_https)
 
-    async def _not_stored(self, error: Exception, state: SessionState) -> SessionUnavailableError:
-        retry_after = 1
-        if isinstance(error, LeaseLostError) and state.key is not None:
-            retry_after = await self._moves.retry_after(state.key, time.monotonic() + self._options.io_timeout)
-        return SessionUnavailableError(f"The session could not be stored: {error}", retry_after=retry_after)
+    async def _after_loss(self, state: SessionState) -> int:
+        """Finds out what became of a session whose lease was lost: seconds after which a write is accepted."""
+        assert state.key is not None
+        deadline = time.monotonic() + self._options.io_timeout
+        try:
+            seconds = await self._moves.seconds_left(state.key, deadline)
+            if not seconds and await self._cache.get(state.key, timeout=remaining(deadline)) is None:
+                self._log.ended_elsewhere(state.key)
+        except CacheError:
+            return 1
+        return max(math.ceil(seconds), 1)
 
     async def _start(
         self, session: Session, state: SessionState, deadline: float, *, remove_old: bool, is_https: bool
@@ -167,21 +179,24 @@ class SessionCommitter:
             await self._moves.mark(lease.key, deadline)
         await self._cache.store(key, value, self._expiration(absolute), timeout=remaining(deadline))
         if lease is not None:
-            try:
-                await self._write(state, deadline, remove=True)
-            except LeaseLostError:
-                await self._cache.remove(key, timeout=remaining(deadline))
-                await self._moves.unmark(lease.key, deadline)
-                raise
-            except CacheUnavailableError as error:
-                # Whether the old entry is gone is not known; the new one is there, so the client gets its cookie.
-                self._holds.background.start(self._remove_later(lease, error))
-                state.lease = None
-        if self._logger.is_enabled(LogLevel.INFORMATION):
-            self._logger.information("Session {Session} started", fingerprint(key))
-        self._log_stored(key, state)
+            await self._remove_old(lease, state, key, deadline)
+        self._log_start(session, key, lease)
+        self._log.stored(key, len(state.values))
         session.started = True
         session.set_cookie = self._options.cookie.set_cookie_header(cookie, is_https=is_https)
+
+    async def _remove_old(self, lease: Lease, state: SessionState, new_key: str, deadline: float) -> None:
+        """Removes the old entry of a session that was moved, or takes the move back."""
+        try:
+            await self._commit(lease, state, None, deadline)
+        except LeaseLostError:
+            await self._cache.remove(new_key, timeout=remaining(deadline))
+            await self._moves.unmark(lease.key, deadline)
+            raise
+        except CacheUnavailableError as error:
+            # Whether the old entry is gone is not known; the new one is there, so the client gets its cookie.
+            self._holds.background.start(self._remove_later(lease, error))
+            state.lease = None
 
     async def _keep(self, lease: Lease, deadline: float) -> None:
         """Checks that the lease is held: a request that has lost it must not touch the marker of another's move."""
@@ -191,11 +206,7 @@ class SessionCommitter:
 
     async def _remove_later(self, lease: Lease, error: CacheUnavailableError) -> None:
         """Removes the entry under a session's old key, whose cookie would go on opening the session."""
-        self._logger.warning(
-            "What session {Session} was stored under before is removed as soon as possible: {Error}",
-            fingerprint(lease.key),
-            error,
-        )
+        self._log.removed_later(lease.key, error)
         pause = _FIRST_PAUSE_SECONDS
         give_up = time.monotonic() + self._options.idle_timeout
         while time.monotonic() < give_up:
@@ -206,21 +217,27 @@ class SessionCommitter:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LAST_PAUSE_SECONDS)
 
-    async def _write(self, state: SessionState, deadline: float, *, remove: bool) -> None:
-        """Replaces or removes the stored session, which only the holder of its lease can do."""
+    async def _write(self, state: SessionState, deadline: float) -> None:
+        """Replaces the stored values."""
+        lease = state.lease or await self._lease(state, deadline)
+        await self._commit(lease, state, blob.encode(state.ensure_id(), state.values), deadline)
+        self._log.stored(lease.key, len(state.values))
+
+    async def _end(self, state: SessionState, deadline: float) -> None:
+        """Removes the stored session, unless another request has done it."""
         try:
             lease = state.lease or await self._lease(state, deadline)
         except LeaseLostError:
-            if remove:
-                return  # another request has done it
-            raise
-        value = None if remove else blob.encode(state.ensure_id(), state.values)
+            return
+        await self._commit(lease, state, None, deadline)
+        self._log.ended(lease.key)
+
+    async def _commit(self, lease: Lease, state: SessionState, value: bytes | None, deadline: float) -> None:
+        """Replaces or removes the entry, which only the holder of its lease can do."""
         expiration = self._expiration(lease.absolute)
         self._holds.leases.discard(lease)
         await self._cache.commit(lease, value, expiration, timeout=remaining(deadline))
         state.lease = None
-        if value is not None:
-            self._log_stored(lease.key, state)
 
     async def _lease(self, state: SessionState, deadline: float) -> Lease:
         """For ``lock="none"``: overlapping requests may overwrite a session, but never revive it."""
@@ -237,9 +254,13 @@ class SessionCommitter:
             absolute = time.time() + self._options.absolute_timeout
         return Expiration(self._options.idle_timeout, absolute)
 
-    def _log_stored(self, key: str, state: SessionState) -> None:
-        if self._logger.is_enabled(LogLevel.DEBUG):
-            self._logger.debug("Session {Session} stored with {Count} values", fingerprint(key), len(state.values))
+    def _log_start(self, session: Session, key: str, old: Lease | None) -> None:
+        if old is not None and not session.emptied:
+            self._log.renewed(old.key, key)
+            return
+        if old is not None:
+            self._log.ended(old.key)
+        self._log.started(key)
 
 
 def _outcome(session: Session, state: SessionState) -> Outcome:

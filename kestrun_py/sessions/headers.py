@@ -12,8 +12,8 @@ __all__ = ["describe_session"]
 
 def describe_session(session: Session, headers: CIMultiDict[str]) -> None:
     """Writes into a response's headers what became of the session that the request has looked at."""
+    headers[hdrs.CACHE_CONTROL] = "no-cache,no-store"
     if session.started:
-        headers["Cache-Control"] = "no-cache,no-store"
         headers["Pragma"] = "no-cache"
         headers["Expires"] = "-1"
     if session.set_cookie is not None:

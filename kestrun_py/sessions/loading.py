@@ -22,14 +22,14 @@ from kestrun_py.errors import (
     SessionUnavailableError,
 )
 from kestrun_py.http.cookies import read_cookies
-from kestrun_py.logging import Logger, LogLevel
+from kestrun_py.logging import Logger
 from kestrun_py.sessions._deadlines import key_ring_answer, remaining
-from kestrun_py.sessions.fingerprints import fingerprint
 from kestrun_py.sessions.holding import SessionHolds
 from kestrun_py.sessions.moves import MovedSessions
 from kestrun_py.sessions.options import CacheFailurePolicy, SessionLock, SessionOptions
 from kestrun_py.sessions.outcome import Origin
 from kestrun_py.sessions.session import SessionState
+from kestrun_py.sessions.session_log import SessionLog
 
 __all__ = ["SessionLoader"]
 
@@ -77,6 +77,7 @@ class SessionLoader:
         self._holds = holds
         self._moves = moves
         self._logger = logger
+        self._log = SessionLog(logger)
         self._immediate = cache.immediate and options.lock is SessionLock.EXCLUSIVE
         # Keys whose lock the cache was asked for, and has not answered yet.
         self._unheard: set[str] = set()
@@ -102,10 +103,15 @@ class SessionLoader:
             if not isinstance(lease, Lease):
                 queues.release(key)
 
-    async def load(self, headers: CIMultiDictProxy[str], *, read_only: bool) -> SessionState:
+    async def load(self, headers: CIMultiDictProxy[str], *, client: str, read_only: bool) -> SessionState:
         """Loads the session whose cookie is among a request's headers, under its lock unless `read_only`.
 
         Of several cookies of the name, the first one that opens a session counts.
+
+        Args:
+            headers: The request's headers.
+            client: The client's address, for the log.
+            read_only: Whether the session is read without its lock.
 
         Raises:
             SessionUnavailableError: The cache or the key ring cannot be read, or the lock was not free, in time.
@@ -115,7 +121,7 @@ class SessionLoader:
             return SessionState(Origin.NONE)
         deadline = time.monotonic() + self._options.io_timeout
         try:
-            return await self._load_first(cookies, deadline, read_only=read_only)
+            return await self._load_first(cookies, client, deadline, read_only=read_only)
         except LockTimeoutError as error:
             raise SessionLockTimeoutError(
                 f"Another request held the session for more than {self._options.io_timeout:g} seconds (io_timeout)."
@@ -143,24 +149,26 @@ class SessionLoader:
         read = _remembered_cookies if len(header) <= _REMEMBERED_LENGTH else _read_cookies
         return read(header, self._cookie_name)
 
-    async def _load_first(self, cookies: tuple[str, ...], deadline: float, *, read_only: bool) -> SessionState:
+    async def _load_first(
+        self, cookies: tuple[str, ...], client: str, deadline: float, *, read_only: bool
+    ) -> SessionState:
         """The session of the first cookie that opens one; if none does, one that was moved tells more than others."""
         states: dict[Origin, SessionState] = {}
         for cookie in cookies:
-            state = await self._load(cookie, deadline, read_only=read_only)
+            state = await self._load(cookie, client, deadline, read_only=read_only)
             if state.origin is Origin.KNOWN:
                 return state
             states.setdefault(state.origin, state)
         return states.get(Origin.MOVED) or states.get(Origin.EXPIRED) or states[Origin.NONE]
 
-    async def _load(self, cookie: str, deadline: float, *, read_only: bool) -> SessionState:
+    async def _load(self, cookie: str, client: str, deadline: float, *, read_only: bool) -> SessionState:
         key = self._protector.peek(cookie)
         if key is None:
-            key = await key_ring_answer(self._protector.read(cookie), self._options.io_timeout)
+            key = await key_ring_answer(self._protector.read(cookie, client=client), self._options.io_timeout)
         if key is None:
             return SessionState(Origin.NONE)
         if len(key) != _KEY_LENGTH:
-            self._logger.warning("A session cookie was refused: what it protects is no session key.")
+            self._protector.refuse(cookie, client, "What it protects is not a session key.")
             return SessionState(Origin.NONE)
         if read_only or self._options.lock is SessionLock.NONE:
             stored = await self._cache.get(key, timeout=remaining(deadline))
@@ -207,21 +215,16 @@ class SessionLoader:
         if seconds:
             state = SessionState(Origin.MOVED, key)
             state.refused_until = time.monotonic() + seconds
+            self._log.moved(key)
             return state
-        if self._logger.is_enabled(LogLevel.INFORMATION):
-            self._logger.information("Accessing expired session {Session}", fingerprint(key))
+        self._log.not_stored(key)
         return SessionState(Origin.EXPIRED, key)
 
     def _opened(self, key: str, stored: bytes) -> SessionState:
         try:
             session_id, values = blob.decode(stored)
         except blob.CorruptBlobError as error:
-            self._logger.warning(
-                "What is stored for session {Session} cannot be read ({Error}); it counts as empty.",
-                fingerprint(key),
-                error,
-            )
+            self._log.unreadable(key, error)
             return SessionState(Origin.KNOWN, key)
-        if self._logger.is_enabled(LogLevel.DEBUG):
-            self._logger.debug("Session {Session} loaded with {Count} values", fingerprint(key), len(values))
+        self._log.loaded(key, len(values))
         return SessionState(Origin.KNOWN, key, session_id, values, len(stored))

@@ -45,7 +45,7 @@ def session_middleware(store: SessionStore, logger: Logger) -> Middleware:
     async def run(request: web.Request, handler: Handler) -> web.StreamResponse:
         context = current_context()
         context.follow(request)
-        session = context.features[Session] = Session(store.loader, request.headers)
+        session = context.features[Session] = Session(store.loader, request.headers, request.remote)
         endpoint = context.endpoint
         if endpoint is not None and endpoint.options.session_access is SessionAccess.READ_ONLY:
             session.read_only = True

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Final
 
 from kestrun_py.caching import DistributedCache, Expiration
-from kestrun_py.errors import CacheError
 from kestrun_py.sessions._deadlines import remaining
 
 __all__ = ["MovedSessions"]
@@ -61,10 +59,3 @@ class MovedSessions:
         if value is None or len(value) != _TIME_BYTES:
             return 0
         return max(int.from_bytes(value, "big") / 1000 - time.time(), 0)
-
-    async def retry_after(self, key: str, deadline: float) -> int:
-        """Whole seconds after which a refused write is accepted; 1 if the cache does not tell."""
-        try:
-            return max(math.ceil(await self.seconds_left(key, deadline)), 1)
-        except CacheError:
-            return 1

@@ -90,7 +90,7 @@ class SessionSource(Protocol):
     def load_at_once(self, headers: CIMultiDictProxy[str]) -> SessionState | None:
         """`load` under the lock, if nothing has to be waited for; else None."""
 
-    async def load(self, headers: CIMultiDictProxy[str], *, read_only: bool) -> SessionState:
+    async def load(self, headers: CIMultiDictProxy[str], *, client: str, read_only: bool) -> SessionState:
         """Loads the session whose cookie is among a request's headers."""
 
     def give_back(self, state: SessionState) -> None:
@@ -109,6 +109,7 @@ class Session:
         source: Loads the session; asked for one load at a time.
         headers: The request's headers. A session does not refer to its request: a cycle would leave each request to
             the garbage collector.
+        client: The client's address, for the log.
 
     Attributes:
         read_only: Whether a write is an error, and the session is loaded without its lock.
@@ -136,9 +137,10 @@ class Session:
     _waiting: tuple[asyncio.Future[None], ...] = ()
     _closed = False
 
-    def __init__(self, source: SessionSource, headers: CIMultiDictProxy[str]) -> None:
+    def __init__(self, source: SessionSource, headers: CIMultiDictProxy[str], client: str | None = None) -> None:
         self._source = source
         self._headers = headers
+        self._client = client
         self._lock = threading.Lock()
 
     # Loading and ending
@@ -174,7 +176,9 @@ class Session:
                 continue
             self._loading = True
             try:
-                state = await self._source.load(self._headers, read_only=self.read_only)
+                state = await self._source.load(
+                    self._headers, client=self._client or "an unknown address", read_only=self.read_only
+                )
                 if self._closed:  # by the end of the request, which a task or thread of the script outlives
                     self._source.give_back(state)
                 else:

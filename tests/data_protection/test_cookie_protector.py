@@ -234,7 +234,8 @@ async def test_cookies_with_made_up_keys_do_not_hammer_the_store() -> None:
     assert await asyncio.gather(*map(protector.read, strange)) == [None] * 50
     assert store.reads == 2
     assert await protector.read(good) == SESSION_KEY
-    assert len(log.texts("warning")) == 50
+    assert len(log.texts("warning")) + len(log.texts("debug")) >= 50
+    assert len(log.texts("warning")) < 50
     clock.advance(seconds=10)
     for value in strange:
         await protector.read(value)

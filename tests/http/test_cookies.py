@@ -125,6 +125,8 @@ class TestValidate:
         assert session_cookie(name="__Host-a", secure_policy="Always", path="/").validate() == []
         assert session_cookie(same_site="None").validate(serves_http=False) == []
         assert session_cookie(secure_policy="None").validate(serves_https=False) == []
+        assert session_cookie(secure_policy="SameAsRequest").validate(serves_https=False) == []
+        assert session_cookie(secure_policy="SameAsRequest").validate(serves_http=False) == []
 
     @pytest.mark.parametrize(
         ("changes", "text"),
@@ -164,7 +166,8 @@ class TestValidate:
     @pytest.mark.parametrize(
         ("changes", "text"),
         [
-            ({"http_only": False}, "is not http_only"),
+            ({"http_only": False, "secure_policy": "Always"}, "is not http_only"),
+            ({"secure_policy": "SameAsRequest"}, "browsers send it over plain http too"),
             ({"secure_policy": "None"}, "is never Secure, though the host serves https"),
             ({"same_site": "None"}, "over plain http browsers will refuse it"),
             ({"name": "__Secure-a"}, "over plain http browsers will refuse it"),

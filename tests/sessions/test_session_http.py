@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import re
 import time
 from types import SimpleNamespace
@@ -16,10 +18,12 @@ from waiting import until
 
 from kestrun_py import KestrunHost
 from kestrun_py.context import KestrunContext, current_context
+from kestrun_py.data_protection import cookie_protector
 from kestrun_py.errors import SessionNotConfiguredError, SessionReadOnlyError
 from kestrun_py.logging import LogLevel
 from kestrun_py.sessions import Session, committing
 
+GONE = "is not stored any more: it has expired, or was ended or removed"
 NO_CACHE = {"Cache-Control": "no-cache,no-store", "Pragma": "no-cache", "Expires": "-1"}
 FORGED = "CfDJ8" + "A" * 171
 
@@ -79,7 +83,12 @@ async def site(sites: Sites, script: Any, clock: Clock) -> Site:
 
 def assert_no_new_cookie(answer: Any) -> None:
     assert answer.set_cookie == []
-    assert not NO_CACHE.keys() & answer.headers.keys()
+    assert not {"Pragma", "Expires"} & answer.headers.keys()
+    # Whenever the session was looked at, the answer depends on it.
+    assert (answer.headers.get("Cache-Control"), answer.headers.get("Vary")) in (
+        ("no-cache,no-store", "Cookie"),
+        (None, None),
+    )
 
 
 def assert_new_cookie(answer: Any) -> None:
@@ -90,7 +99,8 @@ def assert_new_cookie(answer: Any) -> None:
 
 def assert_expired_cookie(answer: Any) -> None:
     assert answer.set_cookie == [f"{COOKIE}=; expires=Thu, 01 Jan 1970 00:00:00 GMT; path=/; samesite=lax; httponly"]
-    assert not NO_CACHE.keys() & answer.headers.keys()
+    assert answer.headers["Cache-Control"] == "no-cache,no-store"
+    assert not {"Pragma", "Expires"} & answer.headers.keys()
 
 
 class TestOutcomes:
@@ -210,9 +220,8 @@ class TestOutcomes:
         answer = await site.get("/set", FORGED)
         assert answer.calls == ["store"]
         assert_new_cookie(answer)
-        assert len(site.log.alarms) == 2
         assert (await site.get("/hello", FORGED)).status == 200
-        assert len(site.log.alarms) == 2
+        assert len([event for event in site.log.events if "was ignored" in event.message]) == 2
 
 
 # The cookie
@@ -564,7 +573,7 @@ async def test_a_short_idle_time(sites: Sites, script: Any) -> None:
     cookie = await site.login()
     await until(lambda: all_expired(site))
     assert (await site.get("/get", cookie)).text == '{"result":null}'
-    assert "Accessing expired session" in site.log.texts(LogLevel.INFORMATION)[-1]
+    assert "is not stored any more" in site.log.texts(LogLevel.INFORMATION)[-1]
 
 
 def all_expired(site: Site) -> bool:
@@ -678,6 +687,100 @@ async def test_what_is_logged_of_a_session(site: Site, clock: Clock) -> None:
         (LogLevel.DEBUG, "Session stored with 2 values"),
     ]
     site.log.events.clear()
+    renewed = (await site.get("/renew", cookie)).cookie
+    assert session_lines() == [
+        (LogLevel.DEBUG, "Session loaded with 2 values"),
+        (LogLevel.INFORMATION, "Session was renewed: it is now"),
+        (LogLevel.DEBUG, "Session stored with 2 values"),
+    ]
+    site.log.events.clear()
+    await site.get("/get", cookie)
+    assert session_lines() == [(LogLevel.DEBUG, "Session was moved to a new key; the request has the old cookie")]
+    site.log.events.clear()
+    again = (await site.get("/clear-then-set", renewed)).cookie
+    assert session_lines() == [
+        (LogLevel.DEBUG, "Session loaded with 2 values"),
+        (LogLevel.INFORMATION, "Session ended"),
+        (LogLevel.DEBUG, "Session was removed from the cache"),
+        (LogLevel.INFORMATION, "Session started"),
+        (LogLevel.DEBUG, "Session stored with 1 values"),
+    ]
+    site.log.events.clear()
+    await site.get("/abandon", again)
+    assert session_lines() == [
+        (LogLevel.DEBUG, "Session loaded with 1 values"),
+        (LogLevel.INFORMATION, "Session ended"),
+        (LogLevel.DEBUG, "Session was removed from the cache"),
+    ]
+    cookie = await site.login()
+    site.log.events.clear()
     clock.advance(1201)
     await site.get("/get", cookie)
-    assert session_lines() == [(LogLevel.INFORMATION, "Accessing expired session")]
+    assert session_lines() == [(LogLevel.INFORMATION, f"Session {GONE}")]
+
+
+async def test_an_entry_that_an_operator_removed(site: Site) -> None:
+    cookie = await site.login()
+    [key] = site.cache.entries
+    await site.cache.remove(key)
+    await site.get("/get", cookie)
+    fingerprint = hashlib.sha256(key.encode()).hexdigest()[:8]
+    assert site.log.texts(LogLevel.INFORMATION)[-1] == f"Session {fingerprint} {GONE}"
+
+
+@pytest.mark.parametrize("lock", ["exclusive", "none"])
+async def test_an_entry_that_an_operator_removes_while_a_request_uses_it(sites: Sites, lock: str) -> None:
+    entered, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(context: KestrunContext) -> None:
+        context.session.set_string("color", "red")
+        entered.set()
+        await go_on.wait()
+
+    site = await sites.serve({**routes(as_async_def), "/slow": slow}, lock=lock)
+    cookie = await site.login()
+    [key] = site.cache.entries
+    request = asyncio.create_task(site.get("/slow", cookie))
+    await entered.wait()
+    await site.cache.remove(key)
+    go_on.set()
+    assert (await request).status == 503
+    fingerprint = hashlib.sha256(key.encode()).hexdigest()[:8]
+    assert site.log.texts(LogLevel.INFORMATION)[-1] == (
+        f"Session {fingerprint} was ended by another program or request while a request used it"
+    )
+    assert site.cache.entries == {}
+
+
+async def test_warnings_of_forged_cookies_name_the_client_and_do_not_flood(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(cookie_protector, "time", SimpleNamespace(monotonic=clock))
+    for _ in range(5):
+        await site.get("/get", FORGED)
+    [warning] = site.log.alarms
+    assert re.fullmatch(r"A session cookie [0-9a-f]{8} from 127\.0\.0\.1 was ignored\. .+", warning)
+    assert len([event for event in site.log.events if "was ignored" in event.message]) == 5
+    clock.advance(1.1)
+    await site.get("/get", FORGED)
+    await site.get("/get", FORGED)
+    assert len(site.log.alarms) == 2
+    assert site.log.alarms[1].endswith("(Since the last warning, 4 more were ignored.)")
+    clock.advance(1.1)
+    await site.get("/get", FORGED)
+    assert site.log.alarms[2].endswith("(Since the last warning, 1 more were ignored.)")
+
+
+@pytest.mark.parametrize("path", ["/get", "/clear", "/missing"])
+async def test_a_cache_control_of_the_script_gives_way(sites: Sites, path: str) -> None:
+    """No cache may keep an answer that depends on a session."""
+    scripts = routes(as_async_def)
+
+    async def cacheable(context: KestrunContext) -> None:
+        await scripts[path](context)
+        context.response.headers["Cache-Control"] = "public, max-age=3600"
+
+    site = await sites.serve({**scripts, "/cacheable": cacheable})
+    cookie = await site.login()
+    assert (await site.get("/cacheable", cookie)).headers["Cache-Control"] == "no-cache,no-store"

@@ -147,6 +147,17 @@ def test_unsafe_cookies_are_warned_of(attributes: dict[str, Any], https: bool, w
     assert warning is None or warning in log.alarms[0]
 
 
+@pytest.mark.parametrize(("policy", "warns"), [("SameAsRequest", True), ("None", True), ("Always", False)])
+def test_a_cookie_that_is_not_always_secure_on_a_host_with_http_and_https(policy: Any, warns: bool) -> None:
+    log = Log()
+    host = KestrunHost("test", logger=log.logger)
+    host.add_endpoint(port=0).add_endpoint(port=0, self_signed_cert=True)
+    host.add_session(cookie=CookieBuilder(name="a", http_only=True, same_site="Lax", secure_policy=policy))
+    host.enable_configuration()
+    assert len(log.alarms) == warns
+    assert not warns or "Secure" in log.alarms[0]
+
+
 @pytest.mark.parametrize("attributes", [{"name": "a", "same_site": "None"}, {"name": "__Host-a"}])
 def test_a_cookie_that_must_be_secure_needs_an_https_endpoint(attributes: dict[str, Any]) -> None:
     def host(*https: bool) -> tuple[KestrunHost, Log]:

@@ -99,7 +99,7 @@ async def test_a_busy_life_leaves_no_secret_in_the_log(
         "started",
         "stored with",
         "loaded with",
-        "Accessing expired session",
+        "is not stored any more",
         "could not be stored",
         "could not be read",
         "cannot be read",

@@ -39,7 +39,7 @@ class Source:
     def load_at_once(self, headers: CIMultiDictProxy[str]) -> SessionState | None:
         return None
 
-    async def load(self, headers: CIMultiDictProxy[str], *, read_only: bool) -> SessionState:
+    async def load(self, headers: CIMultiDictProxy[str], *, client: str, read_only: bool) -> SessionState:
         return await self._load()
 
     def give_back(self, state: SessionState) -> None:
