@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 
 from kestrun_py.errors import ArgumentError
 
-__all__ = ["MISSING", "alias", "mandatory_text"]
+__all__ = ["MISSING", "alias", "checked_text", "mandatory_text"]
 
 T = TypeVar("T")
 
@@ -20,15 +20,24 @@ MISSING: Final[Any] = _Missing()
 """The default of a parameter for which None is no choice: a mandatory one that may be piped in, an alias."""
 
 
-def mandatory_text(value: str, name: str) -> str:
-    """Returns a mandatory text; as in PowerShell it may not be empty.
+def checked_text(value: str, name: str) -> str:
+    """Returns a text that is a value, so that it may be empty; PowerShell refuses an empty mandatory text.
 
     Raises:
-        ArgumentError: It is empty, or no text.
+        ArgumentError: It is not text.
     """
     if not isinstance(value, str):
         raise ArgumentError(f"{name} must be text, not {type(value).__name__}.")
-    if not value:
+    return value
+
+
+def mandatory_text(value: str, name: str) -> str:
+    """Returns a text that is a key or a name; as in PowerShell it may not be empty.
+
+    Raises:
+        ArgumentError: It is empty, or not text.
+    """
+    if not checked_text(value, name):
         raise ArgumentError(f"Cannot bind argument to parameter '{name}' because it is an empty string.")
     return value
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import overload
 
-from cmdlets._arguments import MISSING, alias, mandatory_text
+from cmdlets._arguments import MISSING, alias, checked_text
 from cmdlets._pipe import Pending
 from kestrun_py.errors import ArgumentError
 from kestrun_py.http.context import current_context
@@ -164,7 +164,8 @@ def write_kr_error_response(
         raise ArgumentError("write_kr_error_response takes either message or exception.")
     if exception is not None and details is not None:
         raise ArgumentError("details go with message, not with exception.")
-    error = exception if exception is not None else mandatory_text(message or "", "message")
+    error = checked_text(message, "message") if message is not None else exception
+    assert error is not None
     current_context("write_kr_error_response").response.write_error(
         error, status=status_code, content_type=content_type, details=details, include_stack=include_stack
     )

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from cmdlets._arguments import mandatory_text
+from cmdlets._arguments import checked_text, mandatory_text
 from kestrun_py.conversion.timespan import Duration
 from kestrun_py.errors import ArgumentError
 from kestrun_py.host import KestrunHost
@@ -120,9 +120,9 @@ def get_kr_session_string(key: str) -> str | None:
 
 
 def set_kr_session_string(key: str, value: str) -> None:
-    """Stores a text in the session; not empty, as in Kestrun (Set-KrSessionString)."""
+    """Stores a text in the session; it may be empty (Set-KrSessionString)."""
     session = current_session("set_kr_session_string")
-    session.set_string(mandatory_text(key, "key"), mandatory_text(value, "value"))
+    session.set_string(mandatory_text(key, "key"), checked_text(value, "value"))
 
 
 def get_kr_session_int32(key: str) -> int | None:

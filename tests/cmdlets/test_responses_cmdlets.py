@@ -175,12 +175,32 @@ class TestError:
             ({}, "takes either message or exception"),
             ({"message": "x", "exception": ValueError()}, "takes either message or exception"),
             ({"exception": ValueError(), "details": "x"}, "details go with message"),
-            ({"message": ""}, "Cannot bind argument to parameter 'message' because it is an empty string."),
+            ({"message": 5}, "message must be text, not int"),
         ],
     )
     async def test_what_does_not_go_together(self, given: dict[str, Any], text: str, route: Route, log: Log) -> None:
         assert (await route.run(lambda: write_kr_error_response(**given)))[0] == 500
         assert text in log.last_exception
+
+    async def test_an_empty_message(self, route: Route) -> None:
+        status, text, _ = await route.run(lambda: write_kr_error_response("", 404))
+        assert (status, text.splitlines()[:2]) == (404, ["Status: 404 (Not Found)", "Error: "])
+
+
+@pytest.mark.parametrize(
+    ("write", "text"),
+    [
+        (lambda: write_kr_text_response(""), ""),
+        (lambda: write_kr_text_response(text=""), ""),
+        (lambda: "" | write_kr_text_response(), ""),
+        (lambda: write_kr_json_response(""), '""'),
+        (lambda: "" | write_kr_json_response(), '""'),
+        (lambda: write_kr_html_response(""), ""),
+        (lambda: write_kr_redirect_response("/", ""), ""),
+    ],
+)
+async def test_an_empty_text_is_a_value(write: Any, text: str, route: Route) -> None:
+    assert (await route.run(lambda: write() and None))[1] == text
 
 
 async def test_the_last_writer_wins(route: Route) -> None:

@@ -121,10 +121,15 @@ class TestValues:
         assert steps.cookie is None
         assert await steps(all_values) == [None] * 3
 
+    async def test_an_empty_text_is_a_value(self, steps: Steps) -> None:
+        await steps(lambda: set_kr_session_string("key", ""))
+        assert await steps(lambda: get_kr_session_string("key")) == ""
+        await steps(lambda: set_kr_session_byte("key", b""))
+        assert await steps(lambda: get_kr_session_byte("key") == b"") is True
+
     @pytest.mark.parametrize(
         ("work", "text"),
         [
-            (lambda: set_kr_session_string("key", ""), "parameter 'value' because it is an empty string"),
             (lambda: set_kr_session_string("key", 5), "value must be text, not int"),
             (lambda: set_kr_session_string("", "x"), "parameter 'key' because it is an empty string"),
             (lambda: set_kr_session_int32("key", 2**31), "set_int32 takes an integer from -2147483648 to 2147483647"),
