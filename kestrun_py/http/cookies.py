@@ -44,7 +44,7 @@ SameSiteText: TypeAlias = Literal["Unspecified", "None", "Lax", "Strict"]
 
 
 class CookieSecurePolicy(Enum):
-    """When the cookie is kept to https."""
+    """When the cookie is sent over https only."""
 
     SAME_AS_REQUEST = 0
     ALWAYS = 1
@@ -106,8 +106,8 @@ _CONVERTERS: dict[str, Callable[[Any], object]] = {
 class CookieBuilder:
     """How a cookie is sent; the defaults are ASP.NET Core's plain CookieBuilder's.
 
-    An attribute is checked and converted when it is set, at construction or later; what concerns several of
-    them is checked by `validate`.
+    An attribute is checked and converted when it is set, at construction or later; `validate` checks several of
+    them together.
 
     Attributes:
         name: An HTTP token.
@@ -150,7 +150,7 @@ class CookieBuilder:
             serves_https: Whether the host has an endpoint with TLS.
 
         Returns:
-            Warnings: what works, but is unsafe or will fail on some endpoint.
+            Warnings of what works but is unsafe, or fails on some endpoint.
 
         Raises:
             ArgumentError: No name, or a combination that every browser refuses on every endpoint.
@@ -194,7 +194,7 @@ class CookieBuilder:
         if prefix.startswith("__host-"):
             if self.domain is not None or self.path not in (None, "/"):
                 raise ArgumentError(
-                    f"The cookie '{self.name}' must have path '/' and no domain, for its name says __Host-."
+                    f"The cookie '{self.name}' must have path '/' and no domain, because its name begins with __Host-."
                 )
             reasons.append("has a name that begins with __Host-")
         if prefix.startswith("__secure-"):
@@ -253,8 +253,8 @@ def _expires(now: datetime, seconds: float) -> str:
 def read_cookie(header: str, name: str) -> str | None:
     """Reads a cookie from a Cookie header as ASP.NET Core does, in time linear in the header's length.
 
-    The header is split at ``;`` and ``,``, what is no cookie is skipped, names compare in any case, of
-    several the last counts, an empty value is none, ``%XX`` is unescaped and quotes are kept.
+    The header is split at ``;`` and ``,``. Pieces that are not cookies are skipped. Names compare in any case, the last
+    of several cookies counts, an empty value counts as none, ``%XX`` is unescaped and quotes are kept.
 
     Args:
         header: The header's text; several headers are joined with ``; ``.

@@ -47,7 +47,7 @@ class SessionCommitter:
         options: The host's session options.
         holds: What the requests of this process hold.
         moves: The sessions that were moved to a new key.
-        logger: Where is logged what was done.
+        logger: Where it is logged what was done.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class SessionCommitter:
             if not self._cache.commit_at_once(lease, value, self._expiration(lease.absolute)):
                 return False
         except Exception:
-            return False  # `commit` meets it again, and deals with it
+            return False  # `commit` tries again and handles the error
         session.ended = True
         state.lease = None
         state.queued = False
@@ -96,7 +96,7 @@ class SessionCommitter:
 
         Raises:
             SessionUnavailableError: The session could not be stored in time, its lock was lost, or another request
-                has moved it; nothing was written that the client can see.
+                has moved it; the client sees nothing of what was written.
         """
         if session.ended:
             return

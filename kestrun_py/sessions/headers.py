@@ -11,7 +11,7 @@ __all__ = ["describe_session"]
 
 
 def describe_session(session: Session, headers: CIMultiDict[str]) -> None:
-    """Writes into a response's headers what became of the session that the request has looked at."""
+    """Writes into a response's headers what became of the session that the request has used."""
     headers[hdrs.CACHE_CONTROL] = "no-cache,no-store"
     if session.started:
         headers["Pragma"] = "no-cache"

@@ -52,7 +52,7 @@ class SessionHolds:
             self.leases.add(lease)
 
     def leave(self, state: SessionState) -> None:
-        """Hands the turn to the next request in the queue."""
+        """Gives the turn to the next request in the queue."""
         if state.queued:
             state.queued = False
             assert state.key is not None

@@ -1,4 +1,4 @@
-"""Keeping the locks of long requests alive."""
+"""Renewing the locks of long requests."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["LeaseKeeper"]
 
 
 class LeaseKeeper:
-    """Renews the leases that are held for long, a quarter of their time at a time.
+    """Renews each lease when a quarter of its time has passed.
 
-    One timer serves all requests, so a request that is done before it fires costs two dictionary operations.
+    One timer serves all requests, so a request that ends before it fires costs two dictionary operations.
     """
 
     def __init__(self, cache: DistributedCache, *, lease_time: float, timeout: float, logger: Logger) -> None:
@@ -29,17 +29,17 @@ class LeaseKeeper:
         self._renewals = BackgroundTasks()
 
     def add(self, lease: Lease) -> None:
-        """Takes a lease into care."""
+        """Renews a lease from now on."""
         self._held[lease] = time.monotonic()
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._lease_time / 4, self._tick)
 
     def discard(self, lease: Lease) -> None:
-        """Lets go of a lease that is about to be committed or released."""
+        """Stops renewing a lease, which is about to be committed or released."""
         self._held.pop(lease, None)
 
     async def close(self) -> None:
-        """Renews no lease any more."""
+        """Stops renewing all leases."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -63,7 +63,7 @@ class LeaseKeeper:
                 lease, lease_time=self._lease_time, timeout=min(self._timeout, self._lease_time / 2)
             )
         except CacheError as error:
-            # The next tick tries again; if the lease runs out meanwhile, the commit will be refused.
+            # The next tick tries again; if the lease expires meanwhile, the commit is refused.
             self._logger.warning("A session's lock could not be renewed: {Error}", error)
             return
         if not kept and self._held.pop(lease, None) is not None:

@@ -54,7 +54,7 @@ class SessionLoader:
         options: The host's session options.
         holds: What the requests of this process hold.
         moves: The sessions that were moved to a new key.
-        logger: Where is logged what was found.
+        logger: Where it is logged what was found.
 
     Attributes:
         max_size: The most bytes that a stored session may have.
@@ -152,7 +152,7 @@ class SessionLoader:
     async def _load_first(
         self, cookies: tuple[str, ...], client: str, deadline: float, *, read_only: bool
     ) -> SessionState:
-        """The session of the first cookie that opens one; if none does, one that was moved tells more than others."""
+        """The session of the first cookie that opens one; otherwise a moved one, then an expired one."""
         states: dict[Origin, SessionState] = {}
         for cookie in cookies:
             state = await self._load(cookie, client, deadline, read_only=read_only)

@@ -10,19 +10,19 @@ __all__ = ["FairLocks"]
 
 
 class FairLocks:
-    """Exclusive locks by key, each granted in the order in which it was asked for.
+    """Exclusive locks by key, each granted in the order of the requests for it.
 
-    It belongs to one event loop. A key that nobody holds takes no memory.
+    It belongs to one event loop. A key that is not locked takes no memory.
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[str, deque[asyncio.Future[None]] | None] = {}  # None: nobody has ever waited
+        self._waiting: dict[str, deque[asyncio.Future[None]] | None] = {}  # None: no request has waited
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def try_acquire(self, key: str) -> bool:
-        """Takes the lock of `key` if nobody has it."""
+        """Takes the lock of `key` if it is free."""
         if key in self._waiting:
             return False
         self._waiting[key] = None
@@ -46,16 +46,16 @@ class FairLocks:
                 await turn
         except BaseException:
             if turn.done() and not turn.cancelled():
-                self.release(key)  # granted in the very moment in which the wait ended
+                self.release(key)  # granted when the wait had just ended
             else:
-                # Out of the queue at once: a session under siege keeps no graveyard of waiters.
+                # Removed at once, so that cancelled waiters do not accumulate.
                 turn.cancel()
-                with suppress(ValueError):  # `release` may have passed over it already
+                with suppress(ValueError):  # `release` may have removed it already
                     queue.remove(turn)
             raise
 
     def release(self, key: str) -> None:
-        """Hands the lock of `key` to the next in line."""
+        """Gives the lock of `key` to the next waiter."""
         queue = self._waiting[key]
         while queue:
             turn = queue.popleft()

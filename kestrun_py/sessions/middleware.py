@@ -23,7 +23,7 @@ __all__ = ["session_middleware"]
 def session_middleware(store: SessionStore, logger: Logger) -> Middleware:
     """Returns the middleware of a host's sessions.
 
-    It commits whatever the answer is: a page, a redirect, an error, an exception. Only a request that was cancelled,
+    It commits with every answer: a page, a redirect, an error, an exception. Only a request that was cancelled,
     or failed because its session grew too large, leaves the session as it was. A response that starts by itself
     (a stream) has its session committed when its headers go out.
     """

@@ -20,8 +20,8 @@ __all__ = [
     "session_cookie",
 ]
 
-_MIN_LEASE: Final = 5.0
-_MAX_LEASE: Final = 30.0
+_MIN_LEASE_SECONDS: Final = 5.0
+_MAX_LEASE_SECONDS: Final = 30.0
 
 
 class SessionLock(Enum):
@@ -61,9 +61,9 @@ class SessionOptions:
 
     Attributes:
         cookie: The cookie that carries the protected session key; a copy of the one given.
-        idle_timeout: A session that was not used for this long is gone.
+        idle_timeout: A session ends when it was not used for this long.
         io_timeout: The longest a request waits for the session's lock and the cache, and again at its commit.
-        absolute_timeout: A session is gone this long after it began, used or not; None for no such limit.
+        absolute_timeout: A session ends this long after it began, used or not; None for no such limit.
         lock: Whether requests of one session exclude each other.
         on_cache_failure: What a request does whose session cannot be read or written.
         max_size: The most bytes a stored session may have; at least 64.
@@ -98,7 +98,7 @@ class SessionOptions:
     @property
     def lease_time(self) -> float:
         """Seconds after which the lock of a process that died frees itself: half the I/O timeout, 5 to 30."""
-        return min(max(self.io_timeout / 2, _MIN_LEASE), _MAX_LEASE)
+        return min(max(self.io_timeout / 2, _MIN_LEASE_SECONDS), _MAX_LEASE_SECONDS)
 
     @classmethod
     def of(
@@ -136,7 +136,7 @@ def _checked_cookie(cookie: object) -> CookieBuilder:
     if cookie.expiration is not None:
         raise ArgumentError("Expiration cannot be set for the cookie defined by SessionOptions; use max_age instead.")
     cookie.validate()
-    return replace(cookie)  # whoever gave it may go on changing theirs
+    return replace(cookie)  # a copy, because the caller may change its own
 
 
 def _checked_size(size: object) -> int:

@@ -10,7 +10,7 @@ __all__ = ["CookieAction", "Origin", "Outcome", "Store", "decide"]
 
 
 class Origin(Enum):
-    """Where a session that a request looked at came from."""
+    """Where the session of a request came from."""
 
     NONE = "no cookie, or one that is forged, foreign or broken"
     EXPIRED = "a good cookie whose session is no longer stored"
@@ -71,7 +71,7 @@ def decide(
     """Decides what the end of a request does to its session.
 
     Args:
-        origin: Where the session came from; None if the request never looked at it.
+        origin: Where the session came from; None if the request has not used it.
         has_values: Whether the session holds values now.
         changed: Whether a value was set or removed.
         emptied: Whether a stored session was cleared, or lost its last value, at any time during the request.

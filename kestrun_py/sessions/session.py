@@ -94,14 +94,14 @@ class SessionSource(Protocol):
         """Loads the session whose cookie is among a request's headers."""
 
     def give_back(self, state: SessionState) -> None:
-        """Takes what was loaded when the request had ended meanwhile."""
+        """Releases what was loaded after the request had ended."""
 
 
 class Session:
     """The session of the request that is being handled.
 
-    Scripts use it without `await`; the first access loads it. Code that is no script (a middleware, a task started
-    by a script) calls ``await session.load()`` first.
+    Scripts use it without `await`; the first access loads it. Other code (a middleware, a task that a script has
+    started) calls ``await session.load()`` first.
 
     Keys are text, compared exactly; values are bytes, with helpers for text, 32-bit integers and JSON.
 
@@ -113,12 +113,12 @@ class Session:
 
     Attributes:
         read_only: Whether a write is an error, and the session is loaded without its lock.
-        accessed: Whether it was looked at, beyond being loaded.
+        accessed: Whether the request has used it; loading it alone does not count.
         changed: Whether a value was set or removed.
         emptied: Whether it was cleared, or lost its last value, at any time during the request.
-        abandoned: Whether it was given up with its cookie.
+        abandoned: Whether it was ended together with its cookie.
         renewed: Whether a new key was asked for.
-        ended: Whether the end of the request has been dealt with: stored, or given up.
+        ended: Whether it was committed or discarded.
         started: Whether it was stored under a new key, which `set_cookie` gives to the client.
         set_cookie: The Set-Cookie header for the response, if the client's cookie changes.
     """
@@ -147,7 +147,7 @@ class Session:
 
     @property
     def state(self) -> SessionState | None:
-        """What was loaded; None as long as the request has not looked at its session."""
+        """What was loaded; None as long as the request has not used its session."""
         return self._state
 
     def load_at_once(self) -> bool:
@@ -161,7 +161,7 @@ class Session:
         return self._state is not None
 
     async def load(self) -> None:
-        """Loads the session, unless that was done: waits for its lock and reads it.
+        """Loads the session unless it is loaded: waits for its lock and reads it.
 
         Raises:
             SessionUnavailableError: The cache cannot be read, or the lock was not free, within the I/O timeout.
@@ -179,12 +179,12 @@ class Session:
                 state = await self._source.load(
                     self._headers, client=self._client or "an unknown address", read_only=self.read_only
                 )
-                if self._closed:  # by the end of the request, which a task or thread of the script outlives
+                if self._closed:  # the request has ended, and a task or thread of its script goes on
                     self._source.give_back(state)
                 else:
                     self._state = state
             except SessionUnavailableError:
-                self.accessed = True  # the answer will depend on it, whether the script has looked at it or not
+                self.accessed = True  # the answer depends on it even if the script has not used it
                 raise
             finally:
                 self._loading = False
@@ -199,7 +199,7 @@ class Session:
         return self._closed
 
     def close(self) -> SessionState | None:
-        """Ends the session for this request: what is written from now on is an error, not a loss.
+        """Ends the session for this request: a later write is an error.
 
         Returns:
             What was loaded, if anything.
@@ -245,7 +245,7 @@ class Session:
     @property
     def keys(self) -> list[str]:
         """The keys of all values."""
-        held = list(self._loaded().values)  # at once, for a thread of the script may be writing
+        held = list(self._loaded().values)  # copied in one step, because a thread of the script may write meanwhile
         return [key.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for key in held]
 
     # Values
@@ -341,7 +341,7 @@ class Session:
         self._put(key, encoded)
 
     def remove(self, key: str) -> None:
-        """Removes what is stored under `key`, if anything. A session without a last value is removed itself."""
+        """Removes what is stored under `key`, if anything. A session that loses its last value is removed."""
         key = _checked_key(key)
         state = self._writable()
         with self._lock:
@@ -371,7 +371,7 @@ class Session:
     def renew(self) -> None:
         """Moves the session to a new key at the end of the request; call it when the user's rights change.
 
-        The values stay. It is what protects against session fixation.
+        The values stay. A new key at sign-in protects against session fixation.
         """
         self._writable()
         with self._lock:

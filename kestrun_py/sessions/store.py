@@ -21,7 +21,7 @@ class SessionStore:
         cache: Where the sessions are.
         protector: What protects the session key in the cookie.
         options: The host's session options.
-        logger: Where is logged what happens to sessions.
+        logger: Where it is logged what happens to sessions.
 
     Attributes:
         holds: What the requests of this process hold.

@@ -45,9 +45,9 @@ class SessionVerbs(HostBase):
         Args:
             options: Ready options, instead of those that follow.
             cookie: The session cookie; ``.AspNetCore.Session``, HttpOnly, SameSite Lax if left out.
-            idle_timeout: A session not used for this long is gone; 20 minutes.
+            idle_timeout: A session ends when it was not used for this long; 20 minutes.
             io_timeout: The longest a request waits for its session, and again at its commit; 10 seconds.
-            absolute_timeout: A session is gone this long after it began, used or not; never.
+            absolute_timeout: A session ends this long after it began, used or not; never.
             lock: ``"exclusive"``, or ``"none"`` to let requests of one session overlap as in ASP.NET Core.
             on_cache_failure: ``"fail"`` (503), or ``"continue"`` without the session as in ASP.NET Core.
             max_size: The most bytes of a stored session; 1 MiB.

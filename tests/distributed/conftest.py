@@ -15,7 +15,7 @@ from shared_site import SHORTEST_LEASE
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorter than those that hosts have, for what a test waits for to the end."""
-    monkeypatch.setattr("kestrun_py.sessions.options._MIN_LEASE", SHORTEST_LEASE)
+    monkeypatch.setattr("kestrun_py.sessions.options._MIN_LEASE_SECONDS", SHORTEST_LEASE)
     monkeypatch.setattr("kestrun_py.caching.sql.pool._CLOSE_TIMEOUT_SECONDS", 1.0)
 
 

@@ -98,7 +98,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 async def serve(description: str) -> None:
     """Serves a host until the standard input ends."""
-    session_options._MIN_LEASE = SHORTEST_LEASE  # type: ignore[misc]
+    session_options._MIN_LEASE_SECONDS = SHORTEST_LEASE  # type: ignore[misc]
     async with listening(new_host(**json.loads(description))) as port:
         print(port, flush=True)
         await asyncio.to_thread(sys.stdin.read)

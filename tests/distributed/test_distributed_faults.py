@@ -400,7 +400,7 @@ async def test_continue_while_the_cache_is_stopped(cache: SharedCache, nodes: No
 
 
 @pytest.mark.parametrize("policy", ["fail", "continue"])
-async def test_who_queues_behind_a_request_without_an_answer_blames_the_cache(
+async def test_a_request_queued_behind_one_without_an_answer_blames_the_cache(
     cache: SharedCache, nodes: Nodes, policy: str
 ) -> None:
     node = await nodes.start(cache, on_cache_failure=policy, io_timeout=IO_TIMEOUT)
@@ -419,7 +419,9 @@ async def test_who_queues_behind_a_request_without_an_answer_blames_the_cache(
     assert (await node.get("/counter", cookie)).result == 2
 
 
-async def test_who_waits_for_another_host_blames_the_cache_that_falls_silent(cache: SharedCache, nodes: Nodes) -> None:
+async def test_a_request_that_waits_for_another_host_blames_a_cache_that_stops_answering(
+    cache: SharedCache, nodes: Nodes
+) -> None:
     one = await nodes.start(cache, io_timeout=60)
     two = await nodes.start(cache, io_timeout=2)
     cookie = await one.login()

@@ -192,7 +192,7 @@ async def test_the_lock_of_a_killed_process_frees_itself(cache: SharedCache, nod
     assert cache.locks() == 0
 
 
-async def test_who_lost_the_lock_cannot_write(cache: SharedCache, nodes: Nodes) -> None:
+async def test_a_request_that_lost_the_lock_cannot_write(cache: SharedCache, nodes: Nodes) -> None:
     """A process that stood still for longer than its lease finds that another one has taken over."""
     node = await nodes.start(cache)
     cookie = await node.login()

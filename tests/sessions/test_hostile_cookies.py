@@ -109,7 +109,7 @@ async def test_hostile_cookies(
     assert (await site.get("/get")).status == 200
 
 
-async def test_what_http_allows_is_no_bad_request(site: Site) -> None:
+async def test_a_cookie_that_http_allows_is_not_a_bad_request(site: Site) -> None:
     """A cookie that another application has set must not keep users out."""
     for name in ("ten kilobytes", "utf-8", "latin-1", "many cookies", "markup", "an open quote"):
         assert (await send(site, HOSTILE[name]))[0] == 200
@@ -179,7 +179,7 @@ async def test_a_cookie_of_another_key_ring(sites: Sites, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("text", ["x", "k" * 35, "k" * 37, "é" * 18, "", "k" * 4000])
-async def test_a_good_payload_that_is_no_session_key(sites: Sites, tmp_path: Path, text: str) -> None:
+async def test_a_good_payload_that_is_not_a_session_key(sites: Sites, tmp_path: Path, text: str) -> None:
     site = await sites.serve(ROUTES, configure=lambda host: host.add_data_protection(folder=tmp_path))
     await site.login()
     site.cache.calls.clear()
@@ -259,7 +259,7 @@ async def test_no_other_cookie_carries_the_session_cookie(site: Site, pair: str)
     assert (status, answer.endswith(b'{"result":null}')) == (200, True)
 
 
-async def test_someone_elses_error_still_answers(sites: Sites) -> None:
+async def test_an_error_of_the_application_is_still_answered(sites: Sites) -> None:
     """Only what is no HTTP is answered in silence: an application's own 400 keeps its text."""
 
     async def refuse(context: Any) -> None:

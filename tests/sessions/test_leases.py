@@ -70,7 +70,7 @@ async def test_no_leases_no_timer(care: Care) -> None:
     await until(lambda: care.renewals() >= 1)
 
 
-async def test_a_lost_lease_is_told_once(care: Care) -> None:
+async def test_a_lost_lease_is_logged_once(care: Care) -> None:
     lease = await care.take("a")
     await care.cache.remove("a")
     await until(lambda: care.log.alarms)

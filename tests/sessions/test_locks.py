@@ -57,7 +57,7 @@ async def test_the_wait_is_bounded() -> None:
     assert len(locks) == 0
 
 
-async def test_who_gives_up_is_passed_over() -> None:
+async def test_a_waiter_that_gives_up_is_skipped() -> None:
     locks = FairLocks()
     await locks.acquire("a", 10)
     waiting = [asyncio.create_task(locks.acquire("a", 10)) for _ in range(4)]

@@ -188,7 +188,7 @@ async def test_logged_out_during_a_slow_request(
     assert site.cache.leases == 0
 
 
-async def test_who_waited_for_a_session_that_ended_begins_anew(sites: Sites) -> None:
+async def test_a_request_that_waited_for_a_session_that_ended_starts_a_new_one(sites: Sites) -> None:
     gate = Gate(is_async=True, work=Session.clear)
     site = await sites.serve({"/logout": gate.script, "/bump": as_async_def(bump)})
     cookie = (await site.get("/bump")).cookie
@@ -247,7 +247,7 @@ def indirectly(name: str) -> Script:
 
 @pytest.mark.parametrize("known", [True, False], ids=["its text tells", "its text does not tell"])
 @pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
-async def test_who_waits_for_a_session_holds_no_thread(sites: Sites, known: bool, warm: bool) -> None:
+async def test_a_request_that_waits_for_a_session_holds_no_thread(sites: Sites, known: bool, warm: bool) -> None:
     gate = Gate(is_async=True, work=READ)
     user = as_def(bump) if known else indirectly("session")
     others = set(threading.enumerate())
@@ -371,7 +371,7 @@ async def test_a_slow_def_script_that_holds_a_session(sites: Sites) -> None:
 
 @pytest.mark.parametrize("on_cache_failure", ["fail", "continue"])
 @pytest.mark.parametrize("kind", [as_def, as_async_def], ids=["def", "async def"])
-async def test_who_waits_too_long_gets_503(sites: Sites, kind: Any, on_cache_failure: str) -> None:
+async def test_a_request_that_waits_too_long_gets_503(sites: Sites, kind: Any, on_cache_failure: str) -> None:
     gate = Gate(is_async=True, work=WRITE)
     site = await sites.serve(
         {"/hold": gate.script, "/use": kind(bump)}, io_timeout=0.1, on_cache_failure=on_cache_failure
@@ -616,7 +616,7 @@ async def test_a_timeout_while_the_cache_answers(sites: Sites, operation: str) -
 
 
 @pytest.mark.parametrize("way", ["thread", "task", "to_thread"])
-async def test_who_writes_after_the_request_is_told(sites: Sites, way: str) -> None:
+async def test_a_write_after_the_request_is_an_error(sites: Sites, way: str) -> None:
     go_on = threading.Event()
     told: list[BaseException] = []
     kept: list[Any] = []

@@ -64,7 +64,7 @@ class Login:
 @pytest.mark.parametrize("hosts", [1, 2])
 @pytest.mark.parametrize("kind", [as_def, as_async_def], ids=["def", "async def"])
 @pytest.mark.parametrize(("work", "kept"), [(renew, {"cart": 1}), (clear_and_set, {})], ids=["renewed", "set anew"])
-async def test_who_waited_for_a_session_that_moved_does_not_take_its_place(
+async def test_a_request_that_waited_for_a_moved_session_does_not_replace_it(
     sites: Sites, hosts: int, kind: Any, work: Callable[[Session], Any], kept: dict[str, int]
 ) -> None:
     login = Login(work)
@@ -106,9 +106,7 @@ def expected(kept: dict[str, int]) -> str:
     return "{" + "".join(f'"{key}":{value},' for key, value in kept.items()) + '"user":"max"}'
 
 
-async def test_a_refused_write_is_accepted_after_the_time_that_it_was_told(
-    sites: Sites, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_refused_write_is_accepted_after_retry_after(sites: Sites, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kestrun_py.sessions.moves._LATE_SECONDS", 0.5)
     site = await sites.serve({"/add": as_async_def(add), "/renew": as_async_def(renew)}, io_timeout=2)
     cookie = await site.login("/add")
@@ -205,7 +203,7 @@ async def test_without_the_lock_a_refusal_tells_the_true_time(sites: Sites) -> N
     assert 1 < int(answer.headers["Retry-After"]) <= 15
 
 
-async def test_two_who_end_a_session_at_once_without_the_lock_both_have(sites: Sites) -> None:
+async def test_two_requests_may_end_a_session_at_once_without_the_lock(sites: Sites) -> None:
     logins = [Login(Session.abandon) for _ in range(2)]
     site = await sites.serve(
         {"/add": as_async_def(add), "/0": logins[0].script, "/1": logins[1].script},

@@ -317,7 +317,7 @@ async def test_what_cannot_be_stored_is_dropped(sites: Sites, script: Any, path:
 
 @pytest.fixture
 def _short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(options, "_MIN_LEASE", 0.6)
+    monkeypatch.setattr(options, "_MIN_LEASE_SECONDS", 0.6)
 
 
 async def slow_bump(context: KestrunContext) -> None:
@@ -411,7 +411,7 @@ async def test_the_queue_moves_on_after_a_failure(sites: Sites) -> None:
     assert (await site.get("/bump", cookie)).text == '{"result":2}'
 
 
-async def test_an_error_that_is_no_cache_error(sites: Sites) -> None:
+async def test_an_error_that_is_not_a_cache_error(sites: Sites) -> None:
     """A cache with a fault of its own: 500, and the session is not locked for good."""
     site = await sites.serve(routes(as_async_def))
     cookie = await site.login("/bump")

@@ -595,7 +595,7 @@ async def test_an_absolute_time_is_never_extended(sites: Sites, script: Any, clo
     assert (await site.get("/get", cookie)).text == '{"result":null}'
 
 
-async def test_a_session_begun_anew_has_all_its_time(
+async def test_a_new_session_has_all_its_time(
     sites: Sites, script: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clocks = SimpleNamespace(time=clock, monotonic=time.monotonic)

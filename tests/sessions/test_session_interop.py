@@ -61,7 +61,7 @@ async def serve(sites: Sites, folder: Path, known: dict[str, Any], algorithm: st
 
 @pytest.mark.parametrize("kind", ["cookie_cbc", "cookie_gcm"])
 @pytest.mark.parametrize("escaped", [True, False])
-async def test_a_session_begun_elsewhere(
+async def test_a_session_that_aspnet_has_started(
     sites: Sites, tmp_path: Path, vectors: dict[str, Any], kind: str, escaped: bool
 ) -> None:
     known = vectors["cookie_cbc"]
@@ -86,7 +86,7 @@ async def test_a_session_begun_elsewhere(
     assert not site.log.alarms
 
 
-async def test_a_session_begun_here_looks_the_same(sites: Sites, tmp_path: Path, vectors: dict[str, Any]) -> None:
+async def test_a_session_started_here_looks_the_same(sites: Sites, tmp_path: Path, vectors: dict[str, Any]) -> None:
     known = vectors["cookie_cbc"]
     site = await serve(sites, tmp_path, known, "AES_256_CBC")
     answer = await site.get("/set")

@@ -95,7 +95,7 @@ def test_int32_is_four_bytes_big_endian(value: int, stored: str) -> None:
 
 
 @pytest.mark.parametrize("value", [2**31, -(2**31) - 1, 10**30, True, 1.0, "1", None])
-def test_what_is_no_int32_is_refused(value: Any) -> None:
+def test_a_value_that_is_not_an_int32_is_refused(value: Any) -> None:
     session = loaded({"n": b"\x00\x00\x00\x07"})
     with pytest.raises(ArgumentError, match="from -2147483648 to 2147483647"):
         session.set_int32("n", value)
@@ -116,7 +116,7 @@ def test_text_is_utf8(text: str) -> None:
     assert session.get_string("t") == text
 
 
-def test_text_that_is_no_unicode() -> None:
+def test_text_that_is_not_unicode() -> None:
     session = loaded({"bad": b"a\xffb"})
     assert session.get_string("bad") == "a\ufffdb"
     session.set_string("half", "\ud83d and \udeb2")
@@ -149,7 +149,7 @@ def test_a_value_is_copied() -> None:
 
 
 @pytest.mark.parametrize("value", [None, "text", 7, [1, 2], object()])
-def test_what_is_no_bytes_is_refused(value: Any) -> None:
+def test_a_value_that_is_not_bytes_is_refused(value: Any) -> None:
     session = loaded()
     with pytest.raises(ArgumentError, match=f"not {type(value).__name__}"):
         session.set("b", value)
@@ -157,7 +157,7 @@ def test_what_is_no_bytes_is_refused(value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [None, b"x", 7])
-def test_what_is_no_text_is_refused(value: Any) -> None:
+def test_a_value_that_is_not_text_is_refused(value: Any) -> None:
     with pytest.raises(ArgumentError, match="set_string takes text"):
         loaded().set_string("t", value)
 
@@ -400,7 +400,7 @@ def test_first_access_outside_a_script() -> None:
     assert not calls
 
 
-async def test_many_who_load_at_once_load_once() -> None:
+async def test_many_loads_at_once_load_once() -> None:
     calls = []
 
     async def load() -> SessionState:
