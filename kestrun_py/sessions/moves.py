@@ -13,6 +13,7 @@ __all__ = ["MovedSessions"]
 _PREFIX: Final = "kr.moved:"
 _LATE_SECONDS: Final = 5.0  # beyond the I/O timeout: how much later a client may still send its old cookie
 _TIME_BYTES: Final = 8
+_LONGEST_SECONDS: Final = 3600.0  # a marker of a longer time was not written by a host
 
 
 class MovedSessions:
@@ -58,4 +59,5 @@ class MovedSessions:
         value = await self._cache.get(_PREFIX + key, timeout=remaining(deadline))
         if value is None or len(value) != _TIME_BYTES:
             return 0
-        return max(int.from_bytes(value, "big") / 1000 - time.time(), 0)
+        seconds = int.from_bytes(value, "big") / 1000 - time.time()
+        return seconds if 0 < seconds <= max(self._seconds, _LONGEST_SECONDS) else 0
