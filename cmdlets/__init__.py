@@ -8,6 +8,7 @@ A host script begins with ``from cmdlets import *``.
 from cmdlets.caches import *
 from cmdlets.certificates import *
 from cmdlets.cookies import *
+from cmdlets.helpers import *
 from cmdlets.logging import *
 from cmdlets.requests import *
 from cmdlets.responses import *
@@ -18,6 +19,7 @@ from cmdlets.sessions import *
 # Written out, because type checkers do not add up the modules' lists.
 __all__ = [
     "abandon_kr_session",
+    "add_kr_cache_response",
     "add_kr_data_protection",
     "add_kr_distributed_postgres_cache",
     "add_kr_distributed_redis_cache",
@@ -31,8 +33,11 @@ __all__ = [
     "clear_kr_session",
     "close_kr_logger",
     "convert_from_kr_jwk_json_to_certificate",
+    "convert_from_kr_yaml",
     "convert_to_kr_jwk_json",
+    "convert_to_kr_yaml",
     "enable_kr_configuration",
+    "expand_kr_object",
     "export_kr_certificate",
     "get_kr_certificate_purpose",
     "get_kr_context",
@@ -42,6 +47,7 @@ __all__ = [
     "get_kr_request_header",
     "get_kr_request_query",
     "get_kr_request_route_param",
+    "get_kr_root",
     "get_kr_server",
     "get_kr_session_byte",
     "get_kr_session_id",
@@ -49,6 +55,7 @@ __all__ = [
     "get_kr_session_json",
     "get_kr_session_string",
     "import_kr_certificate",
+    "initialize_kr_root",
     "new_kr_certificate_request",
     "new_kr_cookie_builder",
     "new_kr_logger",
@@ -59,6 +66,7 @@ __all__ = [
     "remove_kr_server",
     "remove_kr_session",
     "renew_kr_session",
+    "resolve_kr_path",
     "set_kr_logger_level",
     "set_kr_server_options",
     "set_kr_session_byte",
@@ -67,12 +75,23 @@ __all__ = [
     "set_kr_session_string",
     "start_kr_server",
     "stop_kr_server",
+    "test_kr_cache_revalidation",
     "test_kr_certificate",
+    "write_kr_binary_response",
+    "write_kr_bson_response",
+    "write_kr_cbor_response",
+    "write_kr_csv_response",
     "write_kr_error_response",
+    "write_kr_file_response",
+    "write_kr_form_url_encoded_response",
     "write_kr_html_response",
     "write_kr_json_response",
     "write_kr_log",
     "write_kr_redirect_response",
+    "write_kr_response",
     "write_kr_status_response",
+    "write_kr_stream_response",
     "write_kr_text_response",
+    "write_kr_xml_response",
+    "write_kr_yaml_response",
 ]

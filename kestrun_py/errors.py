@@ -8,6 +8,7 @@ to do about it, and ends a script as one line, without a traceback::
     │   └── ContextError                        a helper of a route script, called outside a request
     ├── ArgumentError (ValueError)              an argument of the wrong form
     │   └── BadRequestError                     a request that is not what it says it is: 400
+    ├── MissingExtraError                       a package that only some hosts need is not installed
     ├── ScriptExitError                         a route script called exit()
     ├── ServerStartError                        a port is taken, a certificate is missing
     ├── CertificateError                        a certificate file that cannot be read or written
@@ -47,6 +48,7 @@ __all__ = [
     "KeyRingError",
     "LeaseLostError",
     "LockTimeoutError",
+    "MissingExtraError",
     "ScriptExitError",
     "ServerStartError",
     "SessionClosedError",
@@ -87,6 +89,10 @@ class BadRequestError(ArgumentError):
     """A request that is not what it says it is, such as a body that is not JSON; it is answered with 400."""
 
     status = 400
+
+
+class MissingExtraError(KestrunError):
+    """A package that only some hosts need is not installed; the message says how to install it."""
 
 
 class ScriptExitError(KestrunError):

@@ -17,7 +17,7 @@ _INTERNAL_ERROR: Final = "An internal server error occurred."
 _UNAVAILABLE: Final = "The service is unavailable at the moment. Try again later."
 
 
-def answer_to(error: BaseException, context: RequestContext, logger: Logger) -> web.Response:
+def answer_to(error: BaseException, context: RequestContext, logger: Logger) -> web.StreamResponse:
     """Logs an error that no middleware has caught, and returns the answer to its request.
 
     A `KestrunError` says by its `status` what it is for the client. Only a fault of the client is described to the
@@ -48,7 +48,7 @@ def status_of(error: BaseException) -> int:
     return error.status if isinstance(error, KestrunError) else 500
 
 
-def _written(request: web.Request, message: str, status: int) -> web.Response:
+def _written(request: web.Request, message: str, status: int) -> web.StreamResponse:
     response = KestrunResponse(request)
     response.write_error(message, status=status)
     return response.to_aiohttp()

@@ -2,48 +2,86 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
-import traceback
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from html import escape
-from http import HTTPStatus
-from typing import Any, Final
-from urllib.parse import quote
+from collections.abc import AsyncIterable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+from urllib.parse import quote, quote_plus
 
-import orjson
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
 from kestrun_py.errors import ArgumentError
+from kestrun_py.http.cache_control import CacheControl
+from kestrun_py.http.conditions import Validators, evaluate
 from kestrun_py.http.connections import PlainResponse
-from kestrun_py.serialization.json import to_json
+from kestrun_py.http.content_types import guess_type
+from kestrun_py.http.error_form import render_error
+from kestrun_py.http.file_response import FileResponse
+from kestrun_py.http.html_templates import render_template
+from kestrun_py.http.media_types import negotiate, with_charset
+from kestrun_py.http.response_stream import ResponseStream, stream_payload
+from kestrun_py.serialization.csv import QuoteKind, to_csv
+from kestrun_py.serialization.form import to_form
+from kestrun_py.serialization.json import to_json, to_web_json
+from kestrun_py.serialization.plain import is_scalar
+from kestrun_py.serialization.xml import to_xml
 
-__all__ = ["KestrunResponse"]
+__all__ = ["FileBody", "KestrunResponse", "StreamBody"]
 
 _JSON: Final = "application/json; charset=utf-8"
 _TEXT: Final = "text/plain; charset=utf-8"
 _CONTROL: Final = re.compile("[\0-\x08\n-\x1f\x7f]")
-_NOT_XML: Final = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _VISIBLE: Final = "".join(map(chr, range(0x21, 0x7F)))
+
+
+@dataclass(frozen=True, slots=True)
+class FileBody:
+    """A body that is the contents of a file."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class StreamBody:
+    """A body that is read from a file object, or from an iterable of bytes, while it is sent."""
+
+    source: BinaryIO | Iterable[bytes] | AsyncIterable[bytes]
 
 
 class KestrunResponse:
     """What is answered when the script has ended; of several writes the last one counts.
 
     Attributes:
-        status: The HTTP status; 200 until a script writes another.
-        body: The body, or None for none.
-        content_type: The Content-Type header, or None for none.
+        request: The request that it answers.
+        status: The HTTP status, also `status_code`; 200 until a script writes another.
+        body: The body: bytes, text (sent in UTF-8), or None for none; of a file or a stream what the writers put here.
+        content_type: The Content-Type header, or None for none; text without one is ``text/plain``.
+        cache_control: The Cache-Control header, or None to leave it alone.
     """
 
-    status = 200
-    body: bytes | None = None
-    content_type: str | None = None
-    _headers: CIMultiDict[str] | None = None
+    __slots__ = ("_headers", "body", "cache_control", "content_type", "request", "status")
 
     def __init__(self, request: web.BaseRequest) -> None:
         self.request = request
+        self.status = 200
+        self.body: bytes | str | FileBody | StreamBody | None = None
+        self.content_type: str | None = None
+        self.cache_control: CacheControl | None = None
+        self._headers: CIMultiDict[str] | None = None
+
+    @property
+    def status_code(self) -> int:
+        """The HTTP status, by the name that it has in Kestrun."""
+        return self.status
+
+    @status_code.setter
+    def status_code(self, status: int) -> None:
+        self.status = _checked_status(status)
 
     @property
     def headers(self) -> CIMultiDict[str]:
@@ -51,6 +89,33 @@ class KestrunResponse:
         if self._headers is None:
             self._headers = CIMultiDict()
         return self._headers
+
+    # Values
+
+    def write(self, value: Any, *, status: int = 200) -> None:
+        """Answers with a value in the form that the Accept header asks for: JSON, XML, YAML, CSV, CBOR, BSON or text.
+
+        Raises:
+            ArgumentError: The form cannot express the value.
+            MissingExtraError: The package for the form is not installed.
+        """
+        wanted = negotiate(self.request.headers.get(hdrs.ACCEPT, ""))
+        if wanted == "application/json":
+            self._write(to_web_json(value), status, _JSON)
+        elif wanted == "application/xml":
+            self.write_xml(value, status=status)
+        elif wanted == "application/yaml":
+            self.write_yaml(value, status=status)
+        elif wanted == "text/csv":
+            self.write_csv(value, status=status)
+        elif wanted == "application/cbor":
+            self.write_cbor(value, status=status)
+        elif wanted == "application/bson":
+            self.write_bson(value, status=status)
+        elif wanted == "application/x-www-form-urlencoded":
+            self.write_form(value, status=status)
+        else:
+            self.write_text(value, status=status)
 
     def write_json(
         self,
@@ -67,26 +132,172 @@ class KestrunResponse:
             ArgumentError: A status outside 200 to 599, a depth outside 0 to 100, a value that JSON cannot express.
         """
         body = to_json(value, depth=depth, compress=compress)
-        self._write(body, status, _JSON if content_type is None else _with_charset(content_type))
+        self._write(body, status, _JSON if content_type is None else with_charset(content_type))
 
     def write_text(self, value: object, *, status: int = 200, content_type: str | None = None) -> None:
         """Answers with the text of a value, in UTF-8."""
         body = str(value).encode("utf-8", "replace")
-        self._write(body, status, _TEXT if content_type is None else _with_charset(content_type))
+        self._write(body, status, _TEXT if content_type is None else with_charset(content_type))
+
+    def write_xml(self, value: Any, *, status: int = 200, content_type: str | None = None) -> None:
+        """Answers with XML, in an element ``<Response>``.
+
+        Raises:
+            ArgumentError: The value contains itself.
+        """
+        self._write(to_xml(value), status, with_charset(content_type or "application/xml"))
+
+    def write_yaml(self, value: Any, *, status: int = 200, content_type: str | None = None) -> None:
+        """Answers with YAML.
+
+        Raises:
+            ArgumentError: The value contains itself.
+        """
+        from kestrun_py.serialization.yaml import to_yaml  # imported when used
+
+        self._write(to_yaml(value), status, with_charset(content_type or "application/yaml"))
+
+    def write_csv(
+        self,
+        value: Any,
+        *,
+        status: int = 200,
+        content_type: str | None = None,
+        delimiter: str = ",",
+        use_quotes: QuoteKind = QuoteKind.ALWAYS,
+        quote_fields: Iterable[str] = (),
+        include_type_information: bool = False,
+        no_header: bool = False,
+    ) -> None:
+        """Answers with CSV: a row, or a list of rows, as `to_csv` writes them."""
+        body = to_csv(
+            value,
+            delimiter=delimiter,
+            use_quotes=use_quotes,
+            quote_fields=[*quote_fields],
+            include_type_information=include_type_information,
+            no_header=no_header,
+        )
+        self._write(body, status, with_charset(content_type or "text/csv"))
+
+    def write_form(self, value: Any, *, status: int = 200) -> None:
+        """Answers with a form in URL encoding, made of the members of a value; a scalar is the field ``value``."""
+        body = to_form({"value": value} if is_scalar(value) else value)
+        self._write(body, status, with_charset("application/x-www-form-urlencoded"))
+
+    def write_bson(self, value: Any, *, status: int = 200, content_type: str | None = None) -> None:
+        """Answers with BSON.
+
+        Raises:
+            MissingExtraError: The extra ``bson`` is not installed.
+            ArgumentError: BSON cannot express the value.
+        """
+        from kestrun_py.serialization.binary import to_bson  # imported when used
+
+        self._write(to_bson(value), status, with_charset(content_type or "application/bson"))
+
+    def write_cbor(self, value: Any, *, status: int = 200, content_type: str | None = None) -> None:
+        """Answers with CBOR.
+
+        Raises:
+            MissingExtraError: The extra ``cbor`` is not installed.
+            ArgumentError: CBOR cannot express the value.
+        """
+        from kestrun_py.serialization.binary import to_cbor  # imported when used
+
+        self._write(to_cbor(value), status, with_charset(content_type or "application/cbor"))
+
+    # Bytes, streams and files
+
+    def write_binary(self, data: bytes, *, status: int = 200, content_type: str | None = None) -> None:
+        """Answers with bytes.
+
+        Raises:
+            ArgumentError: They are not bytes.
+        """
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise ArgumentError(f"A binary answer is bytes, not {type(data).__name__}.")
+        self._write(bytes(data), status, with_charset(content_type or "application/octet-stream"))
+
+    def write_stream(
+        self,
+        source: BinaryIO | Iterable[bytes] | AsyncIterable[bytes],
+        *,
+        status: int = 200,
+        content_type: str | None = None,
+    ) -> None:
+        """Answers with what a binary file object, or an iterable of bytes, gives; it is read while it is sent.
+
+        A file object is closed at the end.
+
+        Raises:
+            ArgumentError: It is none of these.
+        """
+        if isinstance(source, str | bytes) or not (
+            hasattr(source, "read") or isinstance(source, Iterable | AsyncIterable)
+        ):
+            raise ArgumentError(
+                f"A stream is a binary file object or an iterable of bytes, not {type(source).__name__}."
+            )
+        self._write(StreamBody(source), status, with_charset(content_type or "application/octet-stream"))
+
+    def write_file(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        status: int = 200,
+        content_type: str | None = None,
+        download_name: str | None = None,
+        disposition: str | None = None,
+    ) -> None:
+        """Answers with a file; ranges and conditions of the request count.
+
+        A file that is not there is answered with 404.
+
+        Args:
+            path: The file.
+            status: The HTTP status.
+            content_type: The content type; guessed from the file's name if left out.
+            download_name: The name under which a browser saves it; the file's own if left out.
+            disposition: ``"attachment"`` or ``"inline"``; no Content-Disposition if left out.
+        """
+        file = Path(path)
+        if not file.is_file():
+            self.write_text(f"File not found: {file.name}", status=404)
+            return
+        self._write(FileBody(file), status, with_charset(content_type) if content_type else guess_type(file.name))
+        if disposition is not None:
+            name = quote_plus(download_name or file.name, safe="!()*-._")
+            self.headers[hdrs.CONTENT_DISPOSITION] = f'{disposition}; filename="{name}"'
+
+    def open_stream(self, *, status: int | None = None, content_type: str | None = None) -> ResponseStream:
+        """Starts the answer now, and returns the stream that the script writes its body to, piece by piece.
+
+        Args:
+            status: The HTTP status; what `status` holds if left out.
+            content_type: The content type; what `content_type` holds if left out.
+        """
+        if status is not None:
+            self.status = _checked_status(status)
+        if content_type is not None:
+            self.content_type = with_charset(content_type)
+        return ResponseStream(self.request, web.StreamResponse(status=self.status, headers=self._all_headers()))
+
+    # Pages, redirects, errors
 
     def write_html(self, template: str, *, variables: Mapping[str, object] | None = None, status: int = 200) -> None:
         """Answers with HTML: a template in which ``{{name}}`` and ``{{name.part}}`` are replaced by `variables`.
 
         A name that is not among the variables stays as it is. Values go in as they are: escape what users typed.
         """
-        text = _render(template, variables or {})
+        text = render_template(template, variables) if variables else template
         self._write(text.encode("utf-8", "replace"), status, "text/html; charset=utf-8")
 
     def write_status(self, status: int) -> None:
         """Answers with a status alone: no body, no content type."""
         self._write(None, status, None)
 
-    def write_redirect(self, url: str, *, message: str | None = None) -> None:
+    def write_redirect(self, url: str) -> None:
         """Answers 302 with a Location; what is not ASCII in the URL is percent-escaped.
 
         Raises:
@@ -96,9 +307,8 @@ class KestrunResponse:
             raise ArgumentError("The URL of a redirect must not be empty.")
         if any(char in url for char in "\r\n\0"):
             raise ArgumentError("The URL of a redirect must not hold a line break.")
-        body = None if message is None else message.encode("utf-8", "replace")
-        self._write(body, 302, None if message is None else _TEXT)
-        self.headers["Location"] = quote(url, safe=_VISIBLE, errors="replace")
+        self._write(None, 302, None)
+        self.headers[hdrs.LOCATION] = quote(url, safe=_VISIBLE, errors="replace")
 
     def write_error(
         self,
@@ -109,7 +319,7 @@ class KestrunResponse:
         details: str | None = None,
         include_stack: bool = False,
     ) -> None:
-        """Answers with an error, as JSON, YAML, XML or text by `content_type`, else by the Accept header.
+        """Answers with an error, as JSON, YAML, XML, HTML or text by `content_type`, else by the Accept header.
 
         Args:
             error: A message, or an exception whose message and type are told.
@@ -118,51 +328,86 @@ class KestrunResponse:
             details: More about it.
             include_stack: Whether an exception's traceback is told to the client.
         """
-        payload: dict[str, object] = {"error": str(error)}
-        if details:
-            payload["details"] = details
-        if isinstance(error, BaseException):
-            payload["exception"] = type(error).__name__
-            if include_stack:
-                payload["stackTrace"] = "".join(traceback.format_exception(error))
-        payload |= {
-            "status": status,
-            "reason": _reason(status),
-            "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
-            "path": self.request.path,
-            "method": self.request.method,
-        }
-        wanted = (content_type or self.request.headers.get("Accept") or "text/plain").lower()
-        if "json" in wanted:
-            self.write_json(payload, status=status)
-        elif "yaml" in wanted or "yml" in wanted:
-            self.write_text(_yaml(payload), status=status, content_type="application/yaml")
-        elif "xml" in wanted:
-            self.write_text(_xml(payload), status=status, content_type="application/xml")
-        else:
-            self.write_text(_lines(payload), status=status)
+        body, kind = render_error(
+            self.request, error, status, content_type=content_type, details=details, include_stack=include_stack
+        )
+        self._write(body, status, kind)
 
-    def to_aiohttp(self) -> web.Response:
+    # Caching
+
+    def revalidate(
+        self,
+        payload: object,
+        *,
+        etag: str | None = None,
+        weak: bool = False,
+        last_modified: datetime | None = None,
+    ) -> bool:
+        """Tells the client by which validators it may ask again; True if it has the present state: then 304 is written.
+
+        Args:
+            payload: What would be answered; its hash is the tag if none is given.
+            etag: The tag, with or without its quotes.
+            weak: Whether the tag is a weak one: equal states may differ in their bytes.
+            last_modified: When the state changed.
+
+        Raises:
+            ArgumentError: The tag holds a blank, a quote or a control character.
+        """
+        tag = etag or hashlib.sha256(_payload_bytes(payload)).hexdigest()
+        if not tag.startswith(("W/", '"')):
+            tag = f'"{tag}"'
+        validators = Validators(f"W/{tag}" if weak and not tag.startswith("W/") else tag, last_modified)
+        self.headers.update(validators.headers)
+        unchanged = evaluate(self.request.method, self.request.headers, validators) == 304
+        if unchanged:
+            self.write_status(304)
+        return unchanged
+
+    # Sending
+
+    def to_aiohttp(self) -> web.StreamResponse:
         """The response as aiohttp sends it.
 
         Raises:
             ArgumentError: What a script has assigned is no status, no body, or no header.
         """
+        body = self.body
+        if body is not None and body.__class__ is not bytes:
+            return self._other(body)
+        return PlainResponse(_checked_status(self.status), self._all_headers(), body)
+
+    def _other(self, body: object) -> web.StreamResponse:
+        status = _checked_status(self.status)
+        if isinstance(body, FileBody):
+            return FileResponse(body.path, status=status, headers=self._all_headers(), accept_ranges=False)
+        if isinstance(body, StreamBody):
+            return web.Response(status=status, headers=self._all_headers(), body=stream_payload(body.source))
+        if isinstance(body, str):
+            if self.content_type is None:
+                self.content_type = _TEXT
+            return PlainResponse(status, self._all_headers(), body.encode("utf-8", "replace"))
+        if isinstance(body, bytearray | memoryview):
+            return PlainResponse(status, self._all_headers(), bytes(body))
+        raise ArgumentError(f"The body of a response is bytes or text, not {type(body).__name__}.")
+
+    def _all_headers(self) -> CIMultiDict[str]:
         headers = CIMultiDict() if self._headers is None else _checked(self._headers)
         if self.content_type is not None:
             if _CONTROL.search(self.content_type):
                 raise ArgumentError("The content type holds a line break or another control character.")
             headers[hdrs.CONTENT_TYPE] = self.content_type
-        if self.body is not None and not isinstance(self.body, bytes):
-            raise ArgumentError(f"The body of a response is bytes, not {type(self.body).__name__}; write_text encodes.")
-        return PlainResponse(_checked_status(self.status), headers, self.body)
+        if self.cache_control is not None:
+            headers[hdrs.CACHE_CONTROL] = str(self.cache_control)
+        return headers
 
-    def _write(self, body: bytes | None, status: int, content_type: str | None) -> None:
+    def _write(self, body: bytes | FileBody | StreamBody | None, status: int, content_type: str | None) -> None:
         self.status = _checked_status(status)
         self.body = body
         self.content_type = content_type
         if self._headers is not None:
             self._headers.pop(hdrs.LOCATION, None)
+            self._headers.pop(hdrs.CONTENT_DISPOSITION, None)
 
 
 def _checked_status(status: int) -> int:
@@ -178,58 +423,9 @@ def _checked(headers: CIMultiDict[str]) -> CIMultiDict[str]:
     return headers
 
 
-def _with_charset(content_type: str) -> str:
-    if any(char in content_type for char in "\r\n\0"):
-        raise ArgumentError("A content type must not hold a line break.")
-    return content_type if "charset" in content_type.lower() else f"{content_type}; charset=utf-8"
-
-
-def _reason(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return ""
-
-
-def _yaml(payload: Mapping[str, object]) -> str:
-    # A JSON scalar is a YAML scalar, so each line is.
-    return "".join(f"{key}: {orjson.dumps(value).decode()}\n" for key, value in payload.items())
-
-
-def _xml(payload: Mapping[str, object]) -> str:
-    fields = "".join(f"<{key}>{escape(str(value))}</{key}>" for key, value in payload.items())
-    return f"<Response>{_NOT_XML.sub(chr(0xFFFD), fields)}</Response>"
-
-
-def _lines(payload: Mapping[str, object]) -> str:
-    lines = [
-        f"Status: {payload['status']} ({payload['reason']})",
-        f"Error: {payload['error']}",
-        f"Time: {payload['timestamp']}",
-    ]
-    if "details" in payload:
-        lines.append(f"Details:\n{payload['details']}")
-    if "exception" in payload:
-        lines.append(f"Exception: {payload['exception']}")
-    if "stackTrace" in payload:
-        lines.append(f"StackTrace:\n{payload['stackTrace']}")
-    return "\n".join(lines)
-
-
-def _render(template: str, variables: Mapping[str, object]) -> str:
-    head, *rest = template.split("{{")
-    parts = [head]
-    for part in rest:
-        name, closed, tail = part.partition("}}")
-        value = _resolve(name.strip(), variables) if closed else None
-        parts.append(f"{{{{{part}" if value is None else f"{value}{tail}")
-    return "".join(parts)
-
-
-def _resolve(path: str, variables: Mapping[str, object]) -> object | None:
-    current: object = variables
-    for name in path.split("."):
-        current = current.get(name) if isinstance(current, Mapping) else getattr(current, name, None)
-        if current is None:
-            return None
-    return current
+def _payload_bytes(payload: object) -> bytes:
+    if isinstance(payload, bytes | bytearray | memoryview):
+        return bytes(payload)
+    return (payload if isinstance(payload, str) else to_json(payload, compress=True).decode()).encode(
+        "utf-8", "replace"
+    )

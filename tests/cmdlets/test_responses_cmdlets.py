@@ -19,6 +19,7 @@ from cmdlets import (
     write_kr_text_response,
 )
 from kestrun_py.errors import ContextError
+from kestrun_py.logging import LogLevel
 
 if TYPE_CHECKING:
     from conftest import Route
@@ -38,7 +39,7 @@ class TestJson:
             write_kr_json_response({"a": {"b": {}}}, 201, depth=0, compress=True, content_type="application/x")
 
         status, text, headers = await route.run(work)
-        assert (status, text, headers["Content-Type"]) == (201, '{"a":"{\'b\': {}}"}', "application/x; charset=utf-8")
+        assert (status, text, headers["Content-Type"]) == (201, '{"a":"{\'b\': {}}"}', "application/x")
 
     @pytest.mark.parametrize("value", [{"a": 1}, [1], "text", 5, 0, False, "", {1}])
     async def test_through_the_pipe(self, value: Any, route: Route) -> None:
@@ -131,9 +132,10 @@ class TestRedirect:
         status, text, headers = await route.run(lambda: write_kr_redirect_response("https://example.org/?a=b"))
         assert (status, text, headers["Location"]) == (302, "", "https://example.org/?a=b")
 
-    async def test_a_message(self, route: Route) -> None:
-        _, text, _ = await route.run(lambda: write_kr_redirect_response("/there", "Moved"))
-        assert text == "Moved"
+    async def test_a_message_goes_to_the_log(self, route: Route, log: Log) -> None:
+        _, text, headers = await route.run(lambda: write_kr_redirect_response("/there", "Moved"))
+        assert (text, "Content-Type" in headers) == ("", False)
+        assert any(line.endswith("is redirected: Moved") for line in log.texts(LogLevel.DEBUG))
 
     @pytest.mark.parametrize("url", ["/a\r\nSet-Cookie: evil=1", "/a\n", ""])
     async def test_no_header_can_be_smuggled_in(self, url: str, route: Route) -> None:

@@ -37,9 +37,13 @@ def test_every_decision_is_about_something() -> None:
 
 
 def test_no_decision_has_become_untrue() -> None:
-    """Remove the entries that this test names: what they are about has come."""
+    """Remove the entries that this test names: what they are about has come.
+
+    An entry for the parameter of all cmdlets (`* -PassThru`) is about those that lack it.
+    """
     exists = (State.HERE, State.OTHER_NAME)
-    assert [key for key in NOT_MEANT if any(row.state in exists for row in matches(key))] == []
+    own = [key for key in NOT_MEANT if not key.startswith("* ")]
+    assert [key for key in own if any(row.state in exists for row in matches(key))] == []
     assert [key for key in INSTEAD if all(row.state is not State.NOT_YET for row in matches(key))] == []
     assert [key for key in OTHER_NAMES if any(row.state is not State.OTHER_NAME for row in matches(key))] == []
 

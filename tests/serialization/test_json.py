@@ -78,7 +78,7 @@ def test_compress_leaves_out_the_blanks() -> None:
         ([2**70, datetime(2024, 1, 31, tzinfo=UTC)], f'[{2**70},"2024-01-31T00:00:00Z"]'),
         (date(2024, 1, 31), '"2024-01-31"'),
         (time(10, 20), '"10:20:00"'),
-        (timedelta(seconds=90), '"0:01:30"'),
+        (timedelta(seconds=90), '"00:01:30"'),
         (uuid.UUID(int=1), '"00000000-0000-0000-0000-000000000001"'),
         (Path("/a/b"), '"/a/b"'),
         (b"\x00\xff", "[0,255]"),
