@@ -34,6 +34,7 @@ def build_application(
     logger: Logger,
     *,
     server_header: bool,
+    development: bool,
 ) -> web.Application:
     """Makes the application: the entry, the middleware in its order, the routes.
 
@@ -46,11 +47,12 @@ def build_application(
         features: The features, in the order in which they start.
         logger: Where the host logs.
         server_header: Whether responses name the server.
+        development: Whether browsers are shown what failed.
     """
     app = web.Application(client_max_size=_MAX_BODY_BYTES)
     app.router.register_resource(routes)
     app[DISPATCH] = routes.dispatch
-    entry = Entry(context_type, services, logger, _SERVER if server_header else None)
+    entry = Entry(context_type, services, logger, _SERVER if server_header else None, development)
 
     def pipeline(handler: Handler, endpoint: RouteEndpoint | None) -> Handler:
         return entry.wrap(compose(middleware, handler), endpoint)

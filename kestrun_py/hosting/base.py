@@ -228,6 +228,7 @@ class HostBase:
             self._ready,
             self.logger,
             server_header=self._server_header,
+            development=self.environment == "Development",
         )
         return self._app
 

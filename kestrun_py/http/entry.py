@@ -31,6 +31,7 @@ class Entry:
         services: The host's services.
         logger: Where failures are logged.
         server: What responses say in their Server header; None for no such header.
+        development: Whether browsers are shown what failed, with the script's lines.
     """
 
     def __init__(
@@ -39,11 +40,13 @@ class Entry:
         services: ServiceRegistry,
         logger: Logger,
         server: str | None,
+        development: bool = False,
     ) -> None:
         self._make_context = make_context
         self._services = services
         self._logger = logger
         self._server = server
+        self._development = development
 
     def wrap(self, pipeline: Handler, endpoint: RouteEndpoint | None) -> Handler:
         """Returns the handler of a route: the entry around its pipeline."""
@@ -64,7 +67,7 @@ class Entry:
             except (Exception, asyncio.CancelledError) as error:
                 if is_own_cancellation(error):
                     raise
-                response = answer_to(error, context, self._logger)
+                response = answer_to(error, context, self._logger, development=self._development)
                 await self._finish(context, response)
         finally:
             context.ended = True

@@ -14,7 +14,7 @@ from kestrun_py.http.error_page import render_page
 from kestrun_py.serialization.json import html_safe, to_json
 from kestrun_py.serialization.xml import to_xml
 
-__all__ = ["reason_of", "render_error"]
+__all__ = ["accepts_page", "error_fields", "reason_of", "render_error"]
 
 
 def reason_of(status: int) -> str:
@@ -47,29 +47,47 @@ def render_error(
         details: More about the error.
         include_stack: Whether an exception's traceback is told.
     """
-    fields: dict[str, Any] = {"error": str(error), "details": details or None, "exception": None, "stackTrace": None}
-    if isinstance(error, BaseException):
-        fields["exception"] = type(error).__name__
-        if include_stack:
-            fields["stackTrace"] = "".join(traceback.format_exception(error)).rstrip("\n")
-    fields |= {
-        "status": status,
-        "reason": reason_of(status),
-        "timestamp": date_text(datetime.now(UTC), digits=7),
-        "path": request.rel_url.path,
-        "method": request.method,
-    }
+    fields = error_fields(request, error, status, details=details, include_stack=include_stack)
     wanted = (content_type or request.headers.get("Accept") or "").lower()
     if "json" in wanted:
         told = {name: value for name, value in fields.items() if value is not None}
         return html_safe(to_json(told)), "application/json; charset=utf-8"
     if "yaml" in wanted or "yml" in wanted:
         return _yaml(fields), "application/yaml; charset=utf-8"
-    if content_type is None and "text/html" in wanted:
+    if content_type is None and accepts_page(request):
         return render_page(fields), "text/html; charset=utf-8"
     if "xml" in wanted:
         return to_xml(_capitalized(fields)), "application/xml; charset=utf-8"
     return _lines(fields).encode("utf-8", "replace"), "text/plain; charset=utf-8"
+
+
+def error_fields(
+    request: web.BaseRequest,
+    error: str | BaseException,
+    status: int,
+    *,
+    details: str | None = None,
+    include_stack: bool = False,
+) -> dict[str, Any]:
+    """What is told of an error, by the names that it has in JSON; see `render_error`."""
+    fields: dict[str, Any] = {"error": str(error), "details": details or None, "exception": None, "stackTrace": None}
+    if isinstance(error, BaseException):
+        fields["exception"] = type(error).__name__
+        if include_stack:
+            fields["stackTrace"] = "".join(traceback.format_exception(error)).rstrip("\n")
+    return fields | {
+        "status": status,
+        "reason": reason_of(status),
+        "timestamp": date_text(datetime.now(UTC), digits=7),
+        "path": request.rel_url.path,
+        "method": request.method,
+    }
+
+
+def accepts_page(request: web.BaseRequest) -> bool:
+    """Whether a client takes HTML and asks for neither JSON nor YAML: a browser that shows a page."""
+    accept = request.headers.get("Accept", "").lower()
+    return "text/html" in accept and not any(name in accept for name in ("json", "yaml", "yml"))
 
 
 def _capitalized(fields: dict[str, Any]) -> dict[str, Any]:

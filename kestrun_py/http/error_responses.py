@@ -8,6 +8,8 @@ from aiohttp import hdrs, web
 
 from kestrun_py.errors import CacheUnavailableError, KestrunError, SessionUnavailableError
 from kestrun_py.http.context import RequestContext
+from kestrun_py.http.error_form import accepts_page, error_fields
+from kestrun_py.http.error_page import developer_sections, render_page
 from kestrun_py.http.response import KestrunResponse
 from kestrun_py.logging import Logger
 
@@ -17,11 +19,13 @@ _INTERNAL_ERROR: Final = "An internal server error occurred."
 _UNAVAILABLE: Final = "The service is unavailable at the moment. Try again later."
 
 
-def answer_to(error: BaseException, context: RequestContext, logger: Logger) -> web.StreamResponse:
+def answer_to(
+    error: BaseException, context: RequestContext, logger: Logger, *, development: bool = False
+) -> web.StreamResponse:
     """Logs an error that no middleware has caught, and returns the answer to its request.
 
     A `KestrunError` says by its `status` what it is for the client. Only a fault of the client is described to the
-    client; any other error is described in the log alone.
+    client; any other error is described in the log alone, and in Development to a browser.
     """
     raw = context.request.raw
     status = status_of(error)
@@ -38,6 +42,8 @@ def answer_to(error: BaseException, context: RequestContext, logger: Logger) -> 
         response.headers[hdrs.RETRY_AFTER] = str(error.retry_after)
         return response
     logger.error("{Method} {Path} failed.", raw.method, path, exception=_without_own_frames(error))
+    if development and accepts_page(raw):
+        return _developer_page(raw, error)
     return _written(raw, _INTERNAL_ERROR, 500)
 
 
@@ -51,6 +57,15 @@ def status_of(error: BaseException) -> int:
 def _written(request: web.Request, message: str, status: int) -> web.StreamResponse:
     response = KestrunResponse(request)
     response.write_error(message, status=status)
+    return response.to_aiohttp()
+
+
+def _developer_page(request: web.Request, error: BaseException) -> web.StreamResponse:
+    """A page with the exception, the script's own lines and the request."""
+    response = KestrunResponse(request)
+    response.body = render_page(error_fields(request, _INTERNAL_ERROR, 500), developer_sections(request, error))
+    response.status = 500
+    response.content_type = "text/html; charset=utf-8"
     return response.to_aiohttp()
 
 
