@@ -10,6 +10,7 @@ from cmdlets.certificates import *
 from cmdlets.cookies import *
 from cmdlets.helpers import *
 from cmdlets.logging import *
+from cmdlets.middleware import *
 from cmdlets.requests import *
 from cmdlets.responses import *
 from cmdlets.routes import *
@@ -25,6 +26,7 @@ __all__ = [
     "add_kr_distributed_redis_cache",
     "add_kr_distributed_sqlserver_cache",
     "add_kr_endpoint",
+    "add_kr_forwarded_header",
     "add_kr_listen_unix_socket",
     "add_kr_map_route",
     "add_kr_session",

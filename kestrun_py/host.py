@@ -17,12 +17,15 @@ from kestrun_py.hosting.cookie_verbs import CookieVerbs
 from kestrun_py.hosting.endpoint_verbs import EndpointVerbs
 from kestrun_py.hosting.route_verbs import RouteVerbs
 from kestrun_py.logging import Logger
+from kestrun_py.middleware.verbs import MiddlewareVerbs
 from kestrun_py.sessions.verbs import SessionVerbs
 
 __all__ = ["KestrunHost"]
 
 
-class KestrunHost(EndpointVerbs, RouteVerbs, CookieVerbs, CacheVerbs, SessionVerbs, DataProtectionVerbs):
+class KestrunHost(
+    EndpointVerbs, RouteVerbs, CookieVerbs, CacheVerbs, SessionVerbs, DataProtectionVerbs, MiddlewareVerbs
+):
     """A web host in the making, and then running.
 
     Args:

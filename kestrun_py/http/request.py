@@ -17,7 +17,7 @@ from kestrun_py.concurrency.bridge import wait
 from kestrun_py.errors import BadRequestError
 from kestrun_py.http.cookies import read_cookie
 
-__all__ = ["KestrunRequest"]
+__all__ = ["PATH_BASE", "KestrunRequest"]
 
 _T = TypeVar("_T")
 
@@ -27,6 +27,10 @@ _LEAST_RATE: Final = 240  # bytes a second, as Kestrel
 _MAX_FIELDS: Final = 1024  # as ASP.NET Core
 # Python knows codecs that are no charsets, and some that a client could keep it busy with.
 _CHARSETS: Final = ("utf-8", "utf-16", "utf-32", "ascii", "iso8859", "cp", "koi8", "gb", "big5", "shift_jis", "euc_")
+
+
+#: Where a request keeps what a proxy has cut off its path.
+PATH_BASE: Final = web.RequestKey("kestrun_py.path_base", str)
 
 
 class KestrunRequest:
@@ -42,6 +46,27 @@ class KestrunRequest:
     def method(self) -> str:
         """The HTTP method, such as ``GET``."""
         return self.raw.method
+
+    @property
+    def scheme(self) -> str:
+        """``http`` or ``https``; behind a known proxy what the client used (`add_forwarded_header`)."""
+        return self.raw.scheme
+
+    @property
+    def host(self) -> str:
+        """The host that the client asked for, with its port if it named one."""
+        return self.raw.host
+
+    @property
+    def remote_address(self) -> str:
+        """The client's address; behind a known proxy what the proxy says (`add_forwarded_header`)."""
+        return self.raw.remote or ""
+
+    @property
+    def path_base(self) -> str:
+        """What a known proxy says that it has cut off the path; empty without one."""
+        base: str = self.raw.get(PATH_BASE, "")
+        return base
 
     @property
     def path(self) -> str:
