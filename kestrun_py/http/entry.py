@@ -15,6 +15,7 @@ from kestrun_py.http.context import RequestContext, active_context, enter_contex
 from kestrun_py.http.error_responses import answer_to
 from kestrun_py.logging import Logger
 from kestrun_py.routing.options import RouteEndpoint
+from kestrun_py.routing.targets import cleaned
 from kestrun_py.services import ServiceRegistry
 
 __all__ = ["Entry", "compose"]
@@ -55,6 +56,7 @@ class Entry:
     async def _handle(
         self, pipeline: Handler, endpoint: RouteEndpoint | None, request: web.Request
     ) -> web.StreamResponse:
+        request = cleaned(request)
         context = self._make_context(self._services, request, endpoint)
         enter_context(context)
         try:

@@ -15,6 +15,7 @@ from yarl import URL
 from kestrun_py.conversion.enums import to_enum
 from kestrun_py.errors import ArgumentError
 from kestrun_py.routing.options import RouteEndpoint
+from kestrun_py.routing.targets import cleaned, holds_nul
 from kestrun_py.routing.templates import PathTemplate
 
 __all__ = ["DuplicateAction", "DuplicateActionText", "HttpVerb", "RouteTable", "to_verbs"]
@@ -146,7 +147,7 @@ class _Entry:
 
 def _path_of(request: web.Request) -> str:
     """The path, unescaped but for ``%2F``: as in ASP.NET Core an escaped slash does not separate segments."""
-    path = request.rel_url.path_safe
+    path = cleaned(request).rel_url.path_safe
     return path.replace("%25", "%") if "%25" in path else path
 
 
@@ -155,6 +156,10 @@ def _host_of(request: web.Request) -> str:
     host = request.host.lower()
     has_port = host.rpartition("]")[2].rpartition(":")[1]
     return host if has_port else f"{host}:{443 if request.secure else 80}"
+
+
+async def _answer_bad_request(_: web.Request) -> web.StreamResponse:
+    return web.Response(status=400)
 
 
 class RouteTable(web.AbstractResource):
@@ -173,13 +178,14 @@ class RouteTable(web.AbstractResource):
         self._mapped: set[tuple[str, HttpVerb]] = set()
         self._compose: Compose | None = None
         self._no_route = _Route("*", self._answer_no_route, self)
+        self._refused = _Route("*", _answer_bad_request, self)
         self.adding = threading.Lock()
 
     def bind(self, compose: Compose) -> None:
         """Puts `compose` (the middleware) around the handlers of all routes, and of those that are added later."""
         with self.adding:
             self._compose = compose
-            for route in [self._no_route, *self]:
+            for route in [self._no_route, self._refused, *self]:
                 route.bind(compose)
 
     def add(
@@ -243,6 +249,8 @@ class RouteTable(web.AbstractResource):
             routes = entry.routes.get(request.method)
             if routes is not None and not routes[0].hosts:
                 return routes[0], _NO_VALUES
+        if holds_nul(request.rel_url.raw_path):
+            return self._refused, _NO_VALUES
         for entry, values in self._matching(request):
             route = entry.find(request.method, request)
             if route is not None:
