@@ -24,6 +24,8 @@ DISPATCH: Final[web.AppKey[Dispatch]] = web.AppKey("dispatch")
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 _WITHOUT_BODY: Final = frozenset({*range(100, 200), 204, 304})
 _MOMENT: Final = 0.05
+_HEAD_TIMEOUT: Final = 30.0  # seconds, as Kestrel
+_KEEPALIVE_TIMEOUT: Final = 130.0  # seconds, as Kestrel
 _MAX_FIELD: Final = 32 * 1024  # bytes of one header field; Kestrel allows as much for all of them
 
 
@@ -80,11 +82,28 @@ class _Connection(web.RequestHandler):
     aiohttp would send back and log the line that it stumbled over, and that may be the one with the cookie.
     """
 
-    __slots__ = ("_plain",)
+    __slots__ = ("_answered", "_head_timeout", "_head_timer", "_plain")
 
     def __init__(self, server: _HttpServer, **options: Any) -> None:
         super().__init__(server, **options)
         self._plain = server.plain
+        self._head_timeout = server.head_timeout
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._answered = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Gives the client a limited time for the head of its first request; the keep-alive timeout ends later ones."""
+        super().connection_made(transport)
+        self._head_timer = self._loop.call_later(self._head_timeout, self._end_without_head)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+        super().connection_lost(exc)
+
+    def _end_without_head(self) -> None:
+        if not self._answered and self._current_request is None:
+            self.force_close()
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:
         """Cancels the request in flight after `timeout` seconds; aiohttp itself would wait as long again.
@@ -104,6 +123,7 @@ class _Connection(web.RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Sends a response; a plain one in one piece, if nobody else wants to be told."""
+        self._answered = True
         packed = None
         if type(resp) is PlainResponse and self._plain and start_time is None and not self._upgraded:
             packed = resp.pack(request)
@@ -140,9 +160,11 @@ class _HttpServer(web.Server):
 
     Attributes:
         plain: Whether nobody but the host itself is told when a response goes out.
+        head_timeout: Seconds that a client has for the head of its first request.
     """
 
     plain = False
+    head_timeout: float = _HEAD_TIMEOUT
 
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, loop=self._loop, **self._kwargs)
@@ -161,11 +183,23 @@ class HttpRunner(web.AppRunner):
 
     Args:
         app: The application.
+        head_timeout: Seconds that a client has for the head of its first request; Kestrel's 30.
+        keepalive_timeout: Seconds after which a connection without a request is closed; Kestrel's 130.
         options: Further options of `AppRunner`.
     """
 
-    def __init__(self, app: web.Application, **options: Any) -> None:
-        super().__init__(app, access_log=None, max_field_size=_MAX_FIELD, **options)
+    def __init__(
+        self,
+        app: web.Application,
+        *,
+        head_timeout: float = _HEAD_TIMEOUT,
+        keepalive_timeout: float = _KEEPALIVE_TIMEOUT,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            app, access_log=None, max_field_size=_MAX_FIELD, keepalive_timeout=keepalive_timeout, **options
+        )
+        self._head_timeout = head_timeout
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
@@ -176,5 +210,6 @@ class HttpRunner(web.AppRunner):
             handler_cancellation=made.handler_cancellation,
             **made._kwargs,
         )
+        server.head_timeout = self._head_timeout
         server.plain = dispatch is not None and len(self.app.on_response_prepare) == 1
         return server
