@@ -47,7 +47,7 @@ TYPES: Final[dict[str, tuple[type, ...]]] = {
 }
 
 # What only the host itself calls, though from other modules.
-INNER: Final = {session_types.Session: ("close", "load_at_once", "state")}
+INNER: Final[dict[type, tuple[str, ...]]] = {session_types.Session: ("close", "load_at_once", "state")}
 
 _WIDTH: Final = 110
 _SECTION: Final = re.compile(r"^(Args|Attributes|Returns|Raises|Example):$", re.MULTILINE)
@@ -154,7 +154,8 @@ def _signature(name: str, function: Callable[..., Any]) -> str:
 
 
 def _parameter(parameter: inspect.Parameter) -> str:
-    stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+    signs: dict[object, str] = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}
+    stars = signs.get(parameter.kind, "")
     text = f"{stars}{parameter.name}: {_annotation(parameter.annotation)}"
     return text if parameter.default is parameter.empty else f"{text} = {_default(parameter.default)}"
 
@@ -231,7 +232,7 @@ def _option(option: click.Option) -> str:
     return _words(f"- `{', '.join(option.opts)}{value}`: {option.help or ''}{default}")
 
 
-def _value(kind: click.ParamType) -> str:
+def _value(kind: Any) -> str:
     return "|".join(kind.choices) if isinstance(kind, click.Choice) else kind.name.upper()
 
 

@@ -127,7 +127,7 @@ class PostgresServer:
         assert self._process is not None
         if self._process.poll() is not None:
             raise RuntimeError("PostgreSQL did not start: " + (self._folder / "log").read_text()[-2000:])
-        ready = [self._programs / "pg_isready", "-q", "-U", "kestrun", "-h", "127.0.0.1", "-p", str(self.port)]
+        ready = [str(self._programs / "pg_isready"), "-q", "-U", "kestrun", "-h", "127.0.0.1", "-p", f"{self.port}"]
         return subprocess.run(ready).returncode == 0
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
@@ -193,7 +193,7 @@ async def open_postgres_cache(
     """
     server = server or shared_server()
     with _new_schema(server) as schema:
-        place = {"schema_name": schema, "table_name": "Sessions"}
+        place: dict[str, Any] = {"schema_name": schema, "table_name": "Sessions"}
         await create_table(server.connection_string(), **place, dialect=PostgresDialect())
         cache = SqlCache(server.connection_string(), **place, dialect=dialect or PostgresDialect(), **options)
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kestrun_py.logging import LogEvent, Logger, LoggerConfiguration, LogLevel, Sink
+from kestrun_py.logging import LogEvent, Logger, LoggerConfiguration, LogLevel, LogLevelText, Sink
 
 __all__ = ["Log"]
 
@@ -18,7 +18,7 @@ class Log(Sink):
         events: What was written.
     """
 
-    def __init__(self, level: str = "Debug") -> None:
+    def __init__(self, level: LogLevelText = "Debug") -> None:
         super().__init__("the test's log", lambda event: event.message, LogLevel.VERBOSE)
         self.events: list[LogEvent] = []
         self.logger: Logger = LoggerConfiguration().set_level(level).add_sink(self).create_logger()

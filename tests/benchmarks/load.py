@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -79,7 +80,7 @@ async def run(port: int, path: str, connections: int, requests: int, cookies: Se
     started = time.perf_counter()
     made = [
         await loop.create_connection(
-            lambda i=i: Connection(texts[i % len(texts)].encode(), count, done), "127.0.0.1", port
+            partial(Connection, texts[i % len(texts)].encode(), count, done), "127.0.0.1", port
         )
         for i in range(connections)
     ]

@@ -23,10 +23,12 @@ from kestrun_py.certificates.self_signed import new_development_certificate, new
 from kestrun_py.certificates.signing_requests import new_certificate_request
 from kestrun_py.errors import ArgumentError, CertificateError
 
+DEFAULTS: dict[str, Any] = {"dns_names": "a", "key_type": "Ecdsa", "key_length": 256}
+
 
 def small(*names: str, **options: Any) -> Certificate:
     """A certificate whose key is made fast."""
-    return new_self_signed_certificate(names or ("a.example",), **{"key_type": "Ecdsa", "key_length": 256} | options)
+    return new_self_signed_certificate(**DEFAULTS | {"dns_names": names or "a.example"} | options)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +111,7 @@ class TestSelfSigned:
     )
     def test_wrong_arguments(self, arguments: dict[str, Any], reason: str) -> None:
         with pytest.raises(ArgumentError, match=reason):
-            new_self_signed_certificate(**{"dns_names": "a", "key_type": "Ecdsa", "key_length": 256} | arguments)
+            new_self_signed_certificate(**DEFAULTS | arguments)
 
     def test_development(self, authority: Certificate) -> None:
         made = new_development_certificate(root_name="My Root", leaf_valid_days=3, root_valid_days=20_000)
@@ -149,7 +151,7 @@ class TestRequests:
         assert "Digital Signature" in shown
 
     def test_ecdsa_with_an_encrypted_key(self) -> None:
-        made = new_certificate_request("a.example", key_type="ecdsa", key_length=384, password="s3cret")
+        made = new_certificate_request("a.example", key_type="Ecdsa", key_length=384, password="s3cret")
         assert made.private_key_pem.startswith("-----BEGIN EC PRIVATE KEY-----")
         assert made.private_key_pem_encrypted is not None
         key = serialization.load_pem_private_key(made.private_key_pem_encrypted.encode(), b"s3cret")

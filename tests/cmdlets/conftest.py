@@ -7,15 +7,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestClient
+from cmdlet_support import Client, Route
 from pytest_aiohttp.plugin import AiohttpClient
 from recording_log import Log
 
-from cmdlets import add_kr_map_route, get_kr_server, new_kr_server
+from cmdlets import get_kr_server, new_kr_server
 from kestrun_py import KestrunHost
-
-Client = TestClient[web.Request, web.Application]
 
 
 @pytest.fixture
@@ -55,34 +52,6 @@ def as_script(request: pytest.FixtureRequest) -> Callable[[Callable[[], Any]], C
         return script
 
     return wrap
-
-
-class Route:
-    """The only route of the default host: runs a function in either kind of script."""
-
-    def __init__(self, serve: Callable[[], Awaitable[Client]], as_script: Callable[[Any], Any]) -> None:
-        self._serve = serve
-        self._as_script = as_script
-        self.found: list[Any] = []
-
-    async def run(
-        self, work: Callable[[], Any], *, method: str = "GET", path: str = "/", pattern: str = "/", **request: Any
-    ) -> tuple[int, str, dict[str, str]]:
-        """Answers with status, text and headers; what `work` returns is appended to `found`."""
-        add_kr_map_route(
-            pattern,
-            verbs="Get,Post,Put",
-            script_block=self._as_script(lambda: self.found.append(work())),
-            allow_duplicate=True,
-        )
-        client = await self._serve()
-        async with client.request(method, path, allow_redirects=False, **request) as response:
-            return response.status, await response.text(), dict(response.headers)
-
-    async def value(self, work: Callable[[], Any], **request: Any) -> Any:
-        """What `work` returned, or the status if it failed."""
-        status, _, _ = await self.run(work, **request)
-        return self.found[0] if status == 200 else status
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ class TestPipe:
     def test_the_pipe_of_the_samples(self, capsys: pytest.CaptureFixture[str]) -> None:
         logger = (
             new_kr_logger()
-            | set_kr_logger_level("debug")
+            | set_kr_logger_level("debug")  # type: ignore[call-overload]
             | add_kr_sink_console()
             | register_kr_logger("myLogger", set_as_default=True)
         )
@@ -87,9 +87,9 @@ class TestPipe:
 
     def test_bad_arguments_are_refused_in_their_line(self) -> None:
         with pytest.raises(ArgumentError, match="value: 'Loud' is not one of Verbose, Debug, Information"):
-            set_kr_logger_level("Loud")
+            set_kr_logger_level("Loud")  # type: ignore[call-overload]
         with pytest.raises(ArgumentError, match="restricted_to_minimum_level: 'x' is not one of"):
-            _ = new_kr_logger() | add_kr_sink_console(restricted_to_minimum_level="x")
+            _ = new_kr_logger() | add_kr_sink_console(restricted_to_minimum_level="x")  # type: ignore[call-overload]
 
     @pytest.mark.parametrize("name", ["", "  "])
     def test_a_logger_without_a_name_is_refused_before_it_is_made(self, name: str) -> None:
@@ -160,7 +160,7 @@ class TestWrite:
     def test_by_name_by_logger_and_to_the_default(self, log: Callable[[str], list[str]]) -> None:
         write_kr_log("Information", "one {A} {B}", [1, 2], logger_name="A")
         write_kr_log(LogLevel.WARNING, "two {A}", ("x",), logger=get_logger("b"))
-        write_kr_log("information", "nowhere")
+        write_kr_log("information", "nowhere")  # type: ignore[arg-type]
         assert log("a") == ["INF one 1 2"]
         assert log("b") == ["WRN two x"]
 
@@ -177,7 +177,7 @@ class TestWrite:
 
     def test_bad_arguments(self, log: Callable[[str], list[str]]) -> None:
         with pytest.raises(ArgumentError, match="level: 'Loud' is not one of"):
-            write_kr_log("Loud", "x")
+            write_kr_log("Loud", "x")  # type: ignore[arg-type]
         with pytest.raises(ArgumentError, match="logger or logger_name, not both"):
             write_kr_log("Error", "x", logger=default_logger, logger_name="a")
 

@@ -18,7 +18,7 @@ from cmdlets import (
 from kestrun_py.errors import ContextError
 
 if TYPE_CHECKING:
-    from conftest import Route
+    from cmdlet_support import Route
     from recording_log import Log
 
 Reader = Callable[..., Any]

@@ -22,7 +22,7 @@ from kestrun_py.errors import ContextError
 from kestrun_py.logging import LogLevel
 
 if TYPE_CHECKING:
-    from conftest import Route
+    from cmdlet_support import Route
     from recording_log import Log
 
 NULL = "Cannot bind argument to parameter 'input_object' because it is null."
@@ -84,11 +84,11 @@ class TestText:
         assert (status, text, headers["Content-Type"]) == (200, "", "text/plain; charset=utf-8")
 
     async def test_both_names_at_once(self, route: Route, log: Log) -> None:
-        assert (await route.run(lambda: write_kr_text_response("a", text="b")))[0] == 500
+        assert (await route.run(lambda: write_kr_text_response("a", text="b")))[0] == 500  # type: ignore[call-overload]
         assert log.last_exception.endswith("input_object and text are one parameter; give one of them.")
 
     @pytest.mark.parametrize("nothing", [{"input_object": None}, {"text": None}])
-    async def test_nothing_is_no_value(self, nothing: dict[str, None], route: Route, log: Log) -> None:
+    async def test_nothing_is_no_value(self, nothing: dict[str, Any], route: Route, log: Log) -> None:
         assert (await route.run(lambda: write_kr_text_response(**nothing)))[0] == 500
         assert log.last_exception.endswith(NULL)
 
@@ -112,7 +112,7 @@ class TestHtml:
         assert "/no/such/page.html" in log.last_exception
 
     @pytest.mark.parametrize("given", [{}, {"template": "x", "file_path": "y"}])
-    async def test_text_or_file(self, given: dict[str, str], route: Route, log: Log) -> None:
+    async def test_text_or_file(self, given: dict[str, Any], route: Route, log: Log) -> None:
         assert (await route.run(lambda: write_kr_html_response(**given)))[0] == 500
         assert log.last_exception.endswith("write_kr_html_response takes either template or file_path.")
 

@@ -13,7 +13,7 @@ from kestrun_py import HttpVerb, KestrunHost
 from kestrun_py.errors import ArgumentError, InvalidOperationError
 
 if TYPE_CHECKING:
-    from conftest import Client
+    from cmdlet_support import Client
 
 Serve = Callable[[], Awaitable["Client"]]
 
@@ -72,7 +72,7 @@ class TestScripts:
 
     def test_another_language(self, host: KestrunHost) -> None:
         with pytest.raises(ArgumentError, match="language must be Python, not 'CSharp'"):
-            add_kr_map_route("/x", code="return;", language="CSharp")
+            add_kr_map_route("/x", code="return;", language="CSharp")  # type: ignore[call-overload]
 
 
 class TestParameters:

@@ -34,7 +34,7 @@ from kestrun_py.errors import ArgumentError, ContextError, InvalidOperationError
 from kestrun_py.logging import LoggerConfiguration, get_logger
 
 if TYPE_CHECKING:
-    from conftest import Client
+    from cmdlet_support import Client
 
 Serve = Callable[[], Awaitable["Client"]]
 
@@ -85,7 +85,7 @@ class TestNewAndGet:
     def test_force_replaces_nothing_if_the_new_one_cannot_be(self) -> None:
         old = new_kr_server("Demo")
         with pytest.raises(ArgumentError):
-            new_kr_server("Demo", force=True, environment="Nowhere")
+            new_kr_server("Demo", force=True, environment="Nowhere")  # type: ignore[call-overload]
         assert get_kr_server() is old
 
     @pytest.mark.parametrize("name", ["", None])
@@ -103,7 +103,7 @@ class TestNewAndGet:
             new_kr_server("d", logger=logger, logger_name="app")
 
     def test_environment(self) -> None:
-        assert new_kr_server("a", environment="development").environment == "Development"
+        assert new_kr_server("a", environment="development").environment == "Development"  # type: ignore[call-overload]
 
     async def test_in_a_route_it_is_the_requests_host(self, host: KestrunHost, serve: Serve) -> None:
         client = await serve()
@@ -208,7 +208,8 @@ class TestOptionsAndConfiguration:
 
     def test_what_comes_after_it_is_an_error(self, host: KestrunHost) -> None:
         enable_kr_configuration(quiet=True)
-        for call in (add_kr_session, lambda: set_kr_server_options(max_runspaces=2)):
+        calls: list[Callable[[], object]] = [add_kr_session, lambda: set_kr_server_options(max_runspaces=2)]
+        for call in calls:
             with pytest.raises(InvalidOperationError, match="comes too late: the host 'test' is configured already"):
                 call()
 

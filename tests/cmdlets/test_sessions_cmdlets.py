@@ -40,9 +40,10 @@ from kestrun_py import (
     SessionOptions,
 )
 from kestrun_py.errors import ArgumentError, ContextError, InvalidOperationError
+from kestrun_py.sessions import SessionAccessText
 
 if TYPE_CHECKING:
-    from conftest import Client
+    from cmdlet_support import Client
     from recording_log import Log
 
 Serve = Callable[[], Awaitable["Client"]]
@@ -58,7 +59,7 @@ class Steps:
         self._as_script = as_script
         self._count = 0
 
-    async def __call__(self, work: Callable[[], Any], *, access: str = "read_write") -> Any:
+    async def __call__(self, work: Callable[[], Any], *, access: SessionAccessText = "read_write") -> Any:
         """What `work` returned; if it failed, the error's line."""
         found: list[Any] = []
         self._count += 1
@@ -130,13 +131,13 @@ class TestValues:
     @pytest.mark.parametrize(
         ("work", "text"),
         [
-            (lambda: set_kr_session_string("key", 5), "value must be text, not int"),
+            (lambda: set_kr_session_string("key", 5), "value must be text, not int"),  # type: ignore[arg-type]
             (lambda: set_kr_session_string("", "x"), "parameter 'key' because it is an empty string"),
             (lambda: set_kr_session_int32("key", 2**31), "set_int32 takes an integer from -2147483648 to 2147483647"),
-            (lambda: set_kr_session_int32("key", "5"), "set_int32 takes an integer"),
-            (lambda: set_kr_session_byte("key", "x"), "A session value must be bytes, not str"),
+            (lambda: set_kr_session_int32("key", "5"), "set_int32 takes an integer"),  # type: ignore[arg-type]
+            (lambda: set_kr_session_byte("key", "x"), "A session value must be bytes, not str"),  # type: ignore[arg-type]
             (lambda: set_kr_session_json("key", object()), "JSON cannot express the value for 'key'"),
-            (lambda: get_kr_session_string(None), "key must be text, not NoneType"),
+            (lambda: get_kr_session_string(None), "key must be text, not NoneType"),  # type: ignore[arg-type]
             (lambda: get_kr_session_int32(""), "parameter 'key' because it is an empty string"),
             (lambda: remove_kr_session(""), "parameter 'key' because it is an empty string"),
         ],
@@ -228,8 +229,8 @@ class TestAddKrSession:
             idle_timeout=20,
             io_timeout="00:00:05",
             absolute_timeout="1h",
-            lock="None",
-            on_cache_failure="Continue",
+            lock="None",  # type: ignore[arg-type]
+            on_cache_failure="Continue",  # type: ignore[arg-type]
             max_size=1000,
         )
         assert host.services.require(SessionOptions) == SessionOptions(

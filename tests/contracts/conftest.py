@@ -55,7 +55,7 @@ def overlapping_kind(request: pytest.FixtureRequest) -> str:
 def outcomes(request: pytest.FixtureRequest) -> Outcomes:
     """What became of the selected checks that wait."""
     selected = [
-        (item.originalname, item.callspec.params["overlapping_kind"])
+        (item.originalname, str(item.callspec.params["overlapping_kind"]))
         for item in request.session.items
         if isinstance(item, pytest.Function) and item.originalname in CHECKS and "outcomes" in item.fixturenames
     ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import TypeAlias
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from kestrun_py.caching import DistributedCache
 
 Check: TypeAlias = Callable[[DistributedCache], Awaitable[None]]
+Opener: TypeAlias = Callable[[], AbstractAsyncContextManager[DistributedCache]]
 
 CHECKS: dict[str, Check] = {}
 
@@ -30,7 +32,7 @@ class Outcomes:
 
 def overlapping(check: Check) -> Callable[[str, Outcomes], None]:
     """Makes a test of a check. The first such test runs all checks that were selected, each on a cache of its own."""
-    name: str = check.__name__  # type: ignore[attr-defined]
+    name: str = check.__name__
     CHECKS[name] = check
 
     def test(overlapping_kind: str, outcomes: Outcomes) -> None:
@@ -40,7 +42,7 @@ def overlapping(check: Check) -> Callable[[str, Outcomes], None]:
     return test
 
 
-async def run_checks(selected: Iterable[tuple[str, str]], openers: dict[str, Callable[[], object]]) -> Outcomes:
+async def run_checks(selected: Iterable[tuple[str, str]], openers: Mapping[str, Opener]) -> Outcomes:
     """Runs checks by name and kind of cache, once all their caches are there."""
     wanted = list(selected)
     opened = asyncio.Barrier(len(wanted))
@@ -48,14 +50,14 @@ async def run_checks(selected: Iterable[tuple[str, str]], openers: dict[str, Cal
     async def run(name: str, kind: str) -> None:
         opener = openers[kind]()
         try:
-            cache = await opener.__aenter__()  # type: ignore[attr-defined]
+            cache = await opener.__aenter__()
             await cache.ping()
         finally:
             await opened.wait()
         try:
             await CHECKS[name](cache)
         finally:
-            await opener.__aexit__(None, None, None)  # type: ignore[attr-defined]
+            await opener.__aexit__(None, None, None)
 
     tasks = [asyncio.ensure_future(_outcome(run(name, kind))) for name, kind in wanted]
     return Outcomes(dict(zip(wanted, await asyncio.gather(*tasks), strict=True)))

@@ -28,4 +28,5 @@ def store() -> Store:
 @pytest.fixture(scope="session")
 def vectors() -> dict[str, Any]:
     text = Path(__file__).with_name("aspnet_vectors.json").read_text(encoding="utf-8")
-    return json.loads(text)
+    found: dict[str, Any] = json.loads(text)
+    return found

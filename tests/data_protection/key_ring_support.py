@@ -74,7 +74,7 @@ class Clock:
         self.time += timedelta(**amount)
 
 
-class Log:
+class Log(Any):  # type: ignore[misc] # stands for a Logger
     """Keeps what is logged as (level, rendered text)."""
 
     def __init__(self) -> None:

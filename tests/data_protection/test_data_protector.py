@@ -29,7 +29,8 @@ PROTECTOR = make_protector(make_key(UUID(int=1)), "app", "SessionMiddleware")
 
 @pytest.fixture
 def cookie(vectors: dict[str, Any]) -> dict[str, Any]:
-    return vectors["cookie_cbc"]
+    found: dict[str, Any] = vectors["cookie_cbc"]
+    return found
 
 
 def test_aad(cookie: dict[str, Any]) -> None:

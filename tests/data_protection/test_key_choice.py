@@ -15,8 +15,11 @@ ENCRYPTOR = create_encryptor("AES_256_CBC", "HMACSHA256", bytes(64))
 
 def key(number: int, created: float, activated: float, expires: float, *, revoked: bool = False) -> Key:
     """A key whose dates are given in days from now."""
-    dates = [NOW + timedelta(days=days) for days in (created, activated, expires)]
-    return Key(UUID(int=number), *dates, ENCRYPTOR, revoked)
+
+    def day(days: float) -> datetime:
+        return NOW + timedelta(days=days)
+
+    return Key(UUID(int=number), day(created), day(activated), day(expires), ENCRYPTOR, revoked)
 
 
 def choose(*keys: Key) -> KeyChoice:

@@ -50,7 +50,7 @@ def write_fails(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
             raise OSError(errno.EROFS, "Read-only file system")
         return really_open(path, flags, *args)
 
-    return lambda: monkeypatch.setattr(key_folder.os, "open", open_existing)
+    return lambda: monkeypatch.setattr(os, "open", open_existing)
 
 
 async def test_append_and_read(repository: XmlRepository) -> None:
@@ -75,7 +75,7 @@ async def test_one_of_many_appends_wins(repository: XmlRepository) -> None:
 
 async def test_a_memory_repository_gives_away_no_list_of_its_own() -> None:
     repository = MemoryXmlRepository()
-    (await repository.read_all()).append("<a/>")
+    (await repository.read_all()).append(StoredElement("a", "<a/>"))
     assert await texts(repository) == []
 
 
@@ -165,7 +165,7 @@ async def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: py
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(key_folder.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     repository = FileXmlRepository(tmp_path)
     with pytest.raises(KeyRingError, match="No space left"):
         await repository.append("<a/>", "a", 0)

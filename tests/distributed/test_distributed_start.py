@@ -210,8 +210,8 @@ WRONG: dict[str, Callable[[KestrunHost], object]] = {
     "sliding expiration value must be positive": lambda host: host.add_distributed_postgres_cache(
         **POSTGRES, default_sliding_expiration=0
     ),
-    "application_name must be text, not int": lambda host: host.add_data_protection(application_name=5),
-    "table_name must be given, as text": lambda host: host.add_distributed_postgres_cache(**POSTGRES, table_name=None),
+    "application_name must be text, not int": lambda host: host.add_data_protection(application_name=5),  # type: ignore[arg-type]
+    "table_name must be given, as text": lambda host: host.add_distributed_postgres_cache(**POSTGRES, table_name=None),  # type: ignore[arg-type]
     "colour": lambda host: host.add_distributed_redis_cache("localhost,colour=red"),
 }
 

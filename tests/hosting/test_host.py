@@ -58,16 +58,16 @@ class TestEnvironment:
     ) -> None:
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        assert KestrunHost("x").environment == KestrunHost("x", environment="auto").environment == environment
+        assert KestrunHost("x").environment == KestrunHost("x", environment="auto").environment == environment  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("given", ["Development", "staging", "PRODUCTION"])
     def test_a_given_one_counts_in_any_case(self, given: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ASPNETCORE_ENVIRONMENT", "Other")
-        assert KestrunHost("x", environment=given).environment == given.capitalize()
+        assert KestrunHost("x", environment=given).environment == given.capitalize()  # type: ignore[arg-type]
 
     def test_another_one_is_refused(self) -> None:
         with pytest.raises(ArgumentError, match="one of Auto, Development, Staging, Production, not 'Test'"):
-            KestrunHost("x", environment="Test")
+            KestrunHost("x", environment="Test")  # type: ignore[arg-type]
 
 
 VERBS: dict[str, Callable[[KestrunHost], KestrunHost]] = {

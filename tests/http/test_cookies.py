@@ -32,7 +32,7 @@ class TestBuilder:
         assert cookie.same_site is SameSiteMode.UNSPECIFIED
 
     def test_text_in_any_case_and_spans_are_converted_whenever_they_are_set(self) -> None:
-        cookie = CookieBuilder(name="a", same_site="lax", secure_policy="ALWAYS", max_age="00:30:00")
+        cookie = CookieBuilder(name="a", same_site="lax", secure_policy="ALWAYS", max_age="00:30:00")  # type: ignore[arg-type]
         converted = [cookie.same_site, cookie.secure_policy, cookie.max_age]
         assert converted == [SameSiteMode.LAX, CookieSecurePolicy.ALWAYS, 1800]
         cookie.same_site, cookie.expiration = "Strict", timedelta(days=1)

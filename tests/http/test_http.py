@@ -107,7 +107,8 @@ def _sender(port: int) -> Send:
 
 def comparable(answer: bytes) -> tuple[list[bytes], list[bytes]]:
     """Status lines and bodies in their order, and all header lines, sorted: without the time."""
-    headers, rest = [], []
+    headers: list[bytes] = []
+    rest: list[bytes] = []
     for line in re.sub(rb"Date: \w{3}, [^\r]*", b"Date: now", answer).split(b"\r\n"):
         (headers if re.match(rb"[\w-]+: ", line) else rest).append(line)
     return rest, sorted(headers)

@@ -269,7 +269,7 @@ class TestLogger:
 
     def test_sinks_have_their_own_level(self) -> None:
         all_events, errors = ListSink(LogLevel.DEBUG), ListSink(LogLevel.ERROR)
-        logger = LoggerConfiguration().set_level("verbose").add_sink(all_events).add_sink(errors).create_logger()
+        logger = LoggerConfiguration().set_level("verbose").add_sink(all_events).add_sink(errors).create_logger()  # type: ignore[arg-type]
         assert not logger.is_enabled(LogLevel.VERBOSE)
         logger.debug("a")
         logger.error("b")
@@ -700,7 +700,7 @@ class TestRegistry:
 
     def test_bad_level(self) -> None:
         with pytest.raises(ArgumentError, match="level: 'Loud' is not one of Verbose, Debug, Information, Warning"):
-            LoggerConfiguration().set_level("Loud")
+            LoggerConfiguration().set_level("Loud")  # type: ignore[arg-type]
 
 
 def test_console_sink_alone(capsys: pytest.CaptureFixture[str]) -> None:

@@ -218,7 +218,7 @@ class TestDuplicates:
         self, action: str, level: LogLevel, aiohttp_client: AiohttpClient
     ) -> None:
         log = Log()
-        host = self.host(log).add_map_route("/x/{a}", "Get", answer("second"), duplicate_action=action)
+        host = self.host(log).add_map_route("/x/{a}", "Get", answer("second"), duplicate_action=action)  # type: ignore[arg-type]
         assert "Route '/x/{a}' with method(s) Get already exists. It is skipped." in log.texts(level)
         client = await aiohttp_client(host.create_app())
         assert await (await client.get("/x/1")).text() == "first"
@@ -233,7 +233,7 @@ class TestDuplicates:
 
     def test_an_unknown_action(self) -> None:
         with pytest.raises(ArgumentError, match="duplicate_action: 'replace' is not one of Throw, Skip, Allow, Warn"):
-            self.host().add_map_route("/x", "Get", answer("x"), duplicate_action="replace")
+            self.host().add_map_route("/x", "Get", answer("x"), duplicate_action="replace")  # type: ignore[arg-type]
 
     def test_threads_that_add_one_route_at_once_add_it_once(self) -> None:
         host = KestrunHost("test")

@@ -60,14 +60,15 @@ async def test_import_and_export(tmp_path: Path) -> None:
             assert status == 200
             assert answer.keys() == {"subject", "notAfter", "valid", "purposes"}
             assert (answer["subject"], answer["valid"]) == ("CN=temp.example.com", True)
-            for route, body, reason in [
+            wrong: list[tuple[str, dict[str, object], str]] = [
                 ("import", {"filePath": f"{path}.pfx", "password": "other"}, "the password opens"),
                 ("import", {"filePath": path}, f"Certificate file not found at path: {path}"),
                 ("import", {}, "not found"),
                 ("export", {"outFormat": "Pfx"}, "outPath"),
                 ("export", {"outPath": path, "outFormat": "Der"}, "format"),
-            ]:
-                status, answer = await post(client, f"/certs/{route}", body)
+            ]
+            for route, request, reason in wrong:
+                status, answer = await post(client, f"/certs/{route}", request)
                 assert (status, reason in answer["error"]) == (400, True), answer
 
 

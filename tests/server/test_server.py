@@ -154,8 +154,9 @@ class TestStartAndStop:
         with Started(host):
             started = time.monotonic()
             assert await get(str(host.endpoints[0])) == "stopping"
-            assert host.server is not None
-            await until(lambda: not host.server.is_running)
+            server = host.server
+            assert server is not None
+            await until(lambda: not server.is_running)
             assert time.monotonic() - started < server_module._SHUTDOWN_TIMEOUT
 
     async def test_the_cache_closes_and_one_that_fails_does_not_keep_the_server(self) -> None:
@@ -207,11 +208,12 @@ class TestInFlight:
             await until(entered.is_set)
             host.stop(wait=False)
             await until(lambda: can_be_bound(host.endpoints[0].port))
-            assert host.server is not None
-            assert host.server.is_running
+            server = host.server
+            assert server is not None
+            assert server.is_running
             gate.set()
             assert await request == "finished"
-            await until(lambda: not host.server.is_running)
+            await until(lambda: not server.is_running)
 
     async def test_but_not_for_ever(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(server_module, "_SHUTDOWN_TIMEOUT", 0.2)

@@ -21,7 +21,7 @@ from kestrun_py.certificates.tls import ssl_context
 from kestrun_py.context import KestrunContext
 from kestrun_py.errors import CacheTimeoutError
 from kestrun_py.http.connections import HttpRunner
-from kestrun_py.sessions import Session, blob
+from kestrun_py.sessions import Session, SessionAccessText, blob
 
 COOKIE = "Kr.Session"
 MARKER = "kr.moved:"
@@ -277,7 +277,7 @@ class Sites:
         if configure is not None:
             configure(host)
         for path, script in routes.items():
-            access = "read_only" if path.startswith("ro:") else "read_write"
+            access: SessionAccessText = "read_only" if path.startswith("ro:") else "read_write"
             host.add_map_route(path.removeprefix("ro:"), "Get,Post", script, session_access=access)
         return await self.visit(host, cache, log, cancels=cancels)
 

@@ -101,10 +101,14 @@ async def test_two_processes_share_a_session_without_losses(sites: Sites) -> Non
 async def test_waiting_is_fair(sites: Sites) -> None:
     site = await sites.serve({"/bump": slow_async_def(bump), "/set": as_async_def(bump)})
     cookie = await site.login()
-    requests = []
-    for number in range(20):
+    requests: list[asyncio.Task[Answer]] = []
+
+    def stands_in_line() -> bool:
+        return in_line(site) >= len(requests) - 1 or requests[0].done()
+
+    for _ in range(20):
         requests.append(asyncio.create_task(site.get("/bump", cookie)))
-        await until(lambda number=number: in_line(site) >= number or requests[0].done())
+        await until(stands_in_line)
         if requests[0].done():
             break
     answers = await asyncio.gather(*requests)
@@ -312,7 +316,12 @@ async def test_a_def_route_that_left_the_session_alone_may_wait_for_it_in_many_t
         choosy.script(context)
         gauge.pass_through()
 
-    routes = {"/choosy": script, "/hold": gate.script, "/start": as_async_def(bump), "/free": lambda: None}
+    routes: dict[str, Callable[..., Any]] = {
+        "/choosy": script,
+        "/hold": gate.script,
+        "/start": as_async_def(bump),
+        "/free": lambda: None,
+    }
     site = await sites.serve(routes, max_runspaces=2)
     cookie = await site.login("/start")
     choosy.looks = False
@@ -622,11 +631,12 @@ async def test_a_write_after_the_request_is_an_error(sites: Sites, way: str) -> 
     kept: list[Any] = []
 
     def late(context: KestrunContext) -> None:
-        for write in (
+        writes: list[Callable[[], object]] = [
             lambda: context.session.set_int32("late", 1),
             lambda: set_kr_session_int32("late", 1),
             lambda: get_kr_session_int32("late"),
-        ):
+        ]
+        for write in writes:
             try:
                 write()
             except Exception as error:

@@ -416,7 +416,7 @@ async def test_an_error_that_is_not_a_cache_error(sites: Sites) -> None:
     site = await sites.serve(routes(as_async_def))
     cookie = await site.login("/bump")
     for operation in ("lock", "commit", "release"):
-        site.cache.break_down(ZeroDivisionError(), operation)  # type: ignore[arg-type]
+        site.cache.break_down(ZeroDivisionError(), operation)
         answer = await site.get("/get" if operation == "release" else "/bump", cookie)
         assert answer.status == 500
         site.cache.repair()

@@ -554,7 +554,7 @@ async def test_a_read_only_route_takes_no_lock(sites: Sites, script: Any) -> Non
 
 async def test_reading_keeps_a_session_alive(sites: Sites, script: Any, clock: Clock) -> None:
     site = await sites.serve(
-        {**routes(script), "ro:/ro": script(Session.is_available.fget)}, cache=RecordingCache(clock=clock)
+        {**routes(script), "ro:/ro": script(lambda session: session.is_available)}, cache=RecordingCache(clock=clock)
     )
     cookie = await site.login()
     for path in ("/get", "/ro", "/missing"):

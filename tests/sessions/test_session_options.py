@@ -88,7 +88,7 @@ def test_a_cookie_that_is_changed_later_is_not_the_sessions() -> None:
 
 
 def test_choices_by_name() -> None:
-    options = SessionOptions.of(lock="None", on_cache_failure="CONTINUE")
+    options = SessionOptions.of(lock="None", on_cache_failure="CONTINUE")  # type: ignore[arg-type]
     assert options.lock is SessionLock.NONE
     assert options.on_cache_failure is CacheFailurePolicy.CONTINUE
     for name in ("lock", "on_cache_failure"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,9 @@ class Stream:
         await response.prepare(context.request.raw)
         await response.write(b"first\n")
         self.started.set()
-        for write in (lambda: context.session.set("late", b"1"), context.session.clear, context.session.renew):
+        session = context.session
+        writes: list[Callable[[], object]] = [lambda: session.set("late", b"1"), session.clear, session.renew]
+        for write in writes:
             try:
                 write()
             except SessionClosedError as error:

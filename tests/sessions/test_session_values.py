@@ -143,7 +143,7 @@ def test_bytes(value: Any) -> None:
 def test_a_value_is_copied() -> None:
     session = loaded()
     value = bytearray(b"one")
-    session.set("b", value)
+    session.set("b", value)  # type: ignore[arg-type]
     value[:] = b"two"
     assert session.get("b") == b"one"
 
@@ -487,7 +487,7 @@ def _busy_threads() -> Iterator[None]:
 def test_a_write_is_stored_or_refused() -> None:
     for _ in range(200):
         session = loaded()
-        refused = []
+        refused: list[int] = []
         began = threading.Barrier(2)
 
         def work(session: Session = session, refused: list[int] = refused, began: Any = began) -> None:

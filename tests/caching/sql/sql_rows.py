@@ -35,7 +35,7 @@ class Rows:
             'FROM {table} WHERE "Id" = ?',
             key,
         )
-        return tuple(rows[0]) if rows else None  # type: ignore[return-value]
+        return tuple(rows[0]) if rows else None
 
     def expires_in(self, key: str) -> float:
         row = self.row(key)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from postgres_server import PostgresServer, open_postgres_cache, shared_server
@@ -52,7 +53,7 @@ async def cache_at(level: str, dialect: SqlDialect) -> AsyncIterator[SqlCache]:
     database = f"level_{time.monotonic_ns()}"
     server.execute(f'CREATE DATABASE "{database}"')
     server.execute(f"ALTER DATABASE \"{database}\" SET default_transaction_isolation = '{level}'")
-    names = {"schema_name": "public", "table_name": "Sessions"}
+    names: dict[str, Any] = {"schema_name": "public", "table_name": "Sessions"}
     await create_table(server.connection_string(database), **names, dialect=PostgresDialect())
     cache = SqlCache(server.connection_string(database), **names, dialect=dialect)
     try:
@@ -68,7 +69,7 @@ async def test_a_lock_is_a_row_that_aspnet_core_would_purge(cache: SqlCache, row
     lease = await take(cache, "key", lease_time=20)
     held = rows.row(LEASE + "key")
     assert held is not None
-    assert held == (lease.token.encode(), pytest.approx(20, abs=3), None, None)
+    assert held == (lease.token.encode(), pytest.approx(20, abs=3), None, None)  # type: ignore[comparison-overlap]
     await cache.commit(lease, b"2", Expiration(60))
     assert rows.expires_in(LEASE + "key") < 0
 

@@ -90,7 +90,7 @@ class _Run:
     def _assign(self, name: str, value: exp.Expression, kind: exp.Expression) -> None:
         """Gives a variable a value, as a literal of its type."""
         with _sqlglot:
-            typed = self._filled(exp.cast(value.copy(), kind.copy()))
+            typed = self._filled(exp.cast(value.copy(), kind.copy()))  # type: ignore[arg-type]
             question = "SELECT " + exp.cast(typed, "text").sql("postgres")
         with contextlib.closing(self._connection.cursor()) as cursor:
             text = cursor.execute(question).fetchval()
@@ -126,7 +126,7 @@ class _Run:
                 return exp.Literal.number(self._affected)
             return self._variables[node.name].copy()
         if isinstance(node, exp.Anonymous) and node.name.upper() == "SYSUTCDATETIME":
-            return sqlglot.parse_one("clock_timestamp()", dialect="postgres")
+            return sqlglot.parse_one("clock_timestamp()", dialect="postgres")  # type: ignore[return-value]
         if isinstance(node, exp.National):
             return exp.Literal.string(node.name)
         if isinstance(node, exp.DataType) and node.this == exp.DataType.Type.VARBINARY:
@@ -142,7 +142,7 @@ def parsed(batch: str) -> list[exp.Expression]:
     batch = _DELETE_TOP.sub(r"DELETE FROM \2 WHERE [Id] IN (SELECT TOP (\1) [Id] FROM \2 WHERE \3);", batch)
     statements = [statement for statement in sqlglot.parse(batch, dialect="tsql") if statement is not None]
     assert not any(statement.find(exp.Command) for statement in statements), batch
-    return statements
+    return statements  # type: ignore[return-value]
 
 
 def literal(value: object) -> exp.Expression:
