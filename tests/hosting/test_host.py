@@ -72,6 +72,7 @@ class TestEnvironment:
 
 VERBS: dict[str, Callable[[KestrunHost], KestrunHost]] = {
     "add_endpoint": lambda host: host.add_endpoint(port=5000),
+    "add_forwarded_header": lambda host: host.add_forwarded_header(all=True),
     "add_listen_unix_socket": lambda host: host.add_listen_unix_socket("/run/never-bound.sock"),
     "set_server_options": lambda host: host.set_server_options(max_runspaces=2),
     "use": lambda host: host.use(noting("x", [])),
