@@ -28,7 +28,9 @@ def serve(aiohttp_client: AiohttpClient) -> Callable[[Callable[[KestrunContext],
 
         async def get(method: str = "GET", **headers: str) -> ClientResponse:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
-            return await client.request(method, "/", headers=named)
+            response = await client.request(method, "/", headers=named)
+            await response.read()  # so that its connection is free again
+            return response
 
         return get
 
