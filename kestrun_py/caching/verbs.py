@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from kestrun_py.caching.contract import DistributedCache
 from kestrun_py.caching.feature import Caching
@@ -10,6 +10,9 @@ from kestrun_py.caching.memory import MemoryCache
 from kestrun_py.conversion.timespan import Duration
 from kestrun_py.errors import ArgumentError, InvalidOperationError
 from kestrun_py.hosting.base import HostBase
+
+if TYPE_CHECKING:
+    from kestrun_py.caching.sql import SqlDialect
 
 __all__ = ["CacheVerbs"]
 
@@ -83,19 +86,16 @@ class CacheVerbs(HostBase):
             ArgumentError: The connection string, a name or a time is not usable.
             CacheError: There is no ODBC driver.
         """
-        from kestrun_py.caching.sql import SqlCache, SqlServerDialect  # imported when used
+        from kestrun_py.caching.sql import SqlServerDialect  # imported when used
 
-        self._check_no_cache("add_distributed_sqlserver_cache")
-        return self._add_cache(
-            SqlCache(
-                connection_string,
-                dialect=SqlServerDialect(),
-                schema_name=schema_name,
-                table_name=table_name,
-                expired_items_deletion_interval=expired_items_deletion_interval,
-                default_sliding_expiration=default_sliding_expiration,
-                logger=self.logger,
-            )
+        return self._add_sql_cache(
+            "add_distributed_sqlserver_cache",
+            SqlServerDialect(),
+            connection_string,
+            schema_name=schema_name,
+            table_name=table_name,
+            expired_items_deletion_interval=expired_items_deletion_interval,
+            default_sliding_expiration=default_sliding_expiration,
         )
 
     def add_distributed_postgres_cache(
@@ -123,20 +123,23 @@ class CacheVerbs(HostBase):
             ArgumentError: The connection string, a name or a time is not usable.
             CacheError: There is no ODBC driver.
         """
-        from kestrun_py.caching.sql import PostgresDialect, SqlCache  # imported when used
+        from kestrun_py.caching.sql import PostgresDialect  # imported when used
 
-        self._check_no_cache("add_distributed_postgres_cache")
-        return self._add_cache(
-            SqlCache(
-                connection_string,
-                dialect=PostgresDialect(),
-                schema_name=schema_name,
-                table_name=table_name,
-                expired_items_deletion_interval=expired_items_deletion_interval,
-                default_sliding_expiration=default_sliding_expiration,
-                logger=self.logger,
-            )
+        return self._add_sql_cache(
+            "add_distributed_postgres_cache",
+            PostgresDialect(),
+            connection_string,
+            schema_name=schema_name,
+            table_name=table_name,
+            expired_items_deletion_interval=expired_items_deletion_interval,
+            default_sliding_expiration=default_sliding_expiration,
         )
+
+    def _add_sql_cache(self, verb: str, dialect: SqlDialect, connection_string: str, **options: Any) -> Self:
+        from kestrun_py.caching.sql import SqlCache  # imported when used
+
+        self._check_no_cache(verb)
+        return self._add_cache(SqlCache(connection_string, dialect=dialect, logger=self.logger, **options))
 
     def _check_no_cache(self, verb: str) -> None:
         self.check_open(verb)
