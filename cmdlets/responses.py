@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias, overload
 
 from cmdlets._arguments import MISSING, alias, checked_text
-from cmdlets._pipe import Pending, pipe
+from cmdlets._pipe import Pending
 from kestrun_py.conversion.enums import to_enum
 from kestrun_py.errors import ArgumentError
 from kestrun_py.host_registry import resolve_host
@@ -72,19 +72,12 @@ def write_kr_json_response(
         compress: Leave out the indentation of two spaces.
         content_type: The content type; ``application/json; charset=utf-8`` if left out.
     """
-    if input_object is MISSING:
-        return Pending(
-            "write_kr_json_response",
-            object,
-            lambda value: _write_json(value, status_code, depth, compress, content_type),
-        )
-    _write_json(input_object, status_code, depth, compress, content_type)
-    return None
-
-
-def _write_json(value: object, status_code: int, depth: int, compress: bool, content_type: str | None) -> None:
-    current_context("write_kr_json_response").response.write_json(
-        _not_none(value), status=status_code, depth=depth, compress=compress, content_type=content_type
+    return _write(
+        "write_kr_json_response",
+        input_object,
+        lambda response, value: response.write_json(
+            value, status=status_code, depth=depth, compress=compress, content_type=content_type
+        ),
     )
 
 
@@ -109,16 +102,11 @@ def write_kr_text_response(
         content_type: The content type; ``text/plain; charset=utf-8`` if left out.
     """
 
-    def write(value: object) -> None:
-        current_context("write_kr_text_response").response.write_text(
-            _not_none(value), status=status_code, content_type=content_type
-        )
-
-    value = alias(input_object, MISSING, "input_object", text=text)
-    if value is MISSING:
-        return Pending("write_kr_text_response", object, write)
-    write(value)
-    return None
+    return _write(
+        "write_kr_text_response",
+        alias(input_object, MISSING, "input_object", text=text),
+        lambda response, value: response.write_text(value, status=status_code, content_type=content_type),
+    )
 
 
 def write_kr_html_response(
@@ -534,7 +522,10 @@ def _write(
     def run(given: object) -> None:
         write(current_context(cmdlet).response, _not_none(given))
 
-    return pipe(cmdlet, object, value, run)
+    if value is MISSING:
+        return Pending(cmdlet, object, run)
+    run(value)
+    return None
 
 
 def _not_none(value: object) -> object:
