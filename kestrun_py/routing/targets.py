@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from typing import Final
-
 from aiohttp import web
 
 __all__ = ["clean_path", "cleaned", "holds_nul"]
 
-_DOTS: Final = re.compile(r"(?:\.|%2e){1,2}", re.IGNORECASE)
-_NUL: Final = re.compile(r"%00|\0")
-
 
 def holds_nul(path: str) -> bool:
     """Whether a path as it was sent holds a NUL, which Kestrel refuses."""
-    return _NUL.search(path) is not None
+    return "%00" in path or "\0" in path
 
 
 def clean_path(path: str) -> str:
@@ -23,15 +17,15 @@ def clean_path(path: str) -> str:
 
     ``/a/../b`` is ``/b``, ``/a/%2E%2e`` is ``/``, and nothing leads above the root. Empty segments stay.
     """
-    segments = path.split("/")
     kept: list[str] = []
-    for segment in segments[1:]:
-        dots = len(re.sub("%2e", ".", segment, flags=re.IGNORECASE)) if _DOTS.fullmatch(segment) else 0
-        if dots == 2 and kept:
-            kept.pop()
-        elif not dots:
+    plain = ""
+    for segment in path.split("/")[1:]:
+        plain = segment.replace("%2e", ".").replace("%2E", ".")
+        if plain == "..":
+            del kept[-1:]
+        elif plain != ".":
             kept.append(segment)
-    if _DOTS.fullmatch(segments[-1]):
+    if plain in {".", ".."}:
         kept.append("")  # what a dot segment at the end leaves is a folder
     return "/" + "/".join(kept)
 
@@ -39,7 +33,7 @@ def clean_path(path: str) -> str:
 def cleaned(request: web.Request) -> web.Request:
     """Returns a request without dot segments in its path; nearly always the request itself."""
     sent = request.rel_url.raw_path
-    if "/." not in sent and "%" not in sent:  # a quick look first: most paths hold neither
+    if "/." not in sent and "/%2" not in sent:  # a quick look first: how a dot segment begins
         return request
     path = clean_path(sent)
     if path == sent or not sent.startswith("/"):
