@@ -7,8 +7,6 @@ import sys
 from pprint import pformat
 from typing import Any, Literal, TypeAlias, overload
 
-import click
-
 from cmdlets._arguments import MISSING
 from cmdlets._pipe import Pending, pipe
 from kestrun_py import roots
@@ -97,6 +95,8 @@ def expand_kr_object(
         text = f"\tName: {label} {text}"
     if pass_thru:
         return text
+    import click  # imported when used
+
     click.secho(text, fg=foreground_color.lower() if foreground_color else None, file=sys.stdout)
     return None
 

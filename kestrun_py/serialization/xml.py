@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
+from html import escape
 from typing import Any, Final
-from xml.sax.saxutils import escape
 
 from kestrun_py.conversion.moments import date_text, iso_duration
 from kestrun_py.serialization.plain import Plain, to_plain
@@ -72,4 +72,4 @@ def _text(value: Plain) -> str:
         return iso_duration(value)
     if isinstance(value, bytes):
         return value.hex()
-    return escape(_NOT_XML.sub("\ufffd", str(value)))
+    return escape(_NOT_XML.sub("\ufffd", str(value)), quote=False)
