@@ -8,9 +8,10 @@ from typing import Final
 
 from kestrun_py.errors import ArgumentError
 
-__all__ = ["canonical_type", "media_type", "negotiate", "with_charset"]
+__all__ = ["CONTROL", "canonical_type", "media_type", "negotiate", "with_charset"]
 
-_CONTROL: Final = re.compile("[\0-\x08\n-\x1f\x7f]")
+#: What no header holds.
+CONTROL: Final = re.compile("[\0-\x08\n-\x1f\x7f]")
 _TEXT_BASED: Final = re.compile(
     r"text/|.*(?:xml|json|yaml|csv)$|application/(?:x-www-form-urlencoded|javascript|graphql)$"
 )
@@ -54,7 +55,7 @@ def with_charset(content_type: str) -> str:
     Raises:
         ArgumentError: It holds a control character.
     """
-    if _CONTROL.search(content_type):
+    if CONTROL.search(content_type):
         raise ArgumentError("A content type must not hold a line break or another control character.")
     if "charset" in content_type.lower() or not _TEXT_BASED.match(media_type(content_type)):
         return content_type

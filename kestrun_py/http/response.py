@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-from collections.abc import AsyncIterable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +22,7 @@ from kestrun_py.http.content_types import guess_type
 from kestrun_py.http.error_form import render_error
 from kestrun_py.http.file_response import FileResponse
 from kestrun_py.http.html_templates import render_template
-from kestrun_py.http.media_types import negotiate, with_charset
+from kestrun_py.http.media_types import CONTROL, negotiate, with_charset
 from kestrun_py.http.response_stream import ResponseStream, stream_payload
 from kestrun_py.serialization.csv import QuoteKind, to_csv
 from kestrun_py.serialization.form import to_form
@@ -35,7 +34,6 @@ __all__ = ["FileBody", "KestrunResponse", "StreamBody"]
 
 _JSON: Final = "application/json; charset=utf-8"
 _TEXT: Final = "text/plain; charset=utf-8"
-_CONTROL: Final = re.compile("[\0-\x08\n-\x1f\x7f]")
 _VISIBLE: Final = "".join(map(chr, range(0x21, 0x7F)))
 
 
@@ -99,23 +97,11 @@ class KestrunResponse:
             ArgumentError: The form cannot express the value.
             MissingExtraError: The package for the form is not installed.
         """
-        wanted = negotiate(self.request.headers.get(hdrs.ACCEPT, ""))
-        if wanted == "application/json":
-            self._write(to_web_json(value), status, _JSON)
-        elif wanted == "application/xml":
-            self.write_xml(value, status=status)
-        elif wanted == "application/yaml":
-            self.write_yaml(value, status=status)
-        elif wanted == "text/csv":
-            self.write_csv(value, status=status)
-        elif wanted == "application/cbor":
-            self.write_cbor(value, status=status)
-        elif wanted == "application/bson":
-            self.write_bson(value, status=status)
-        elif wanted == "application/x-www-form-urlencoded":
-            self.write_form(value, status=status)
-        else:
-            self.write_text(value, status=status)
+        write = _WRITERS.get(negotiate(self.request.headers.get(hdrs.ACCEPT, "")), KestrunResponse.write_text)
+        write(self, value, status=status)
+
+    def _write_web_json(self, value: Any, *, status: int) -> None:
+        self._write(to_web_json(value), status, _JSON)
 
     def write_json(
         self,
@@ -394,7 +380,7 @@ class KestrunResponse:
     def _all_headers(self) -> CIMultiDict[str]:
         headers = CIMultiDict() if self._headers is None else _checked(self._headers)
         if self.content_type is not None:
-            if _CONTROL.search(self.content_type):
+            if CONTROL.search(self.content_type):
                 raise ArgumentError("The content type holds a line break or another control character.")
             headers[hdrs.CONTENT_TYPE] = self.content_type
         if self.cache_control is not None:
@@ -410,6 +396,18 @@ class KestrunResponse:
             self._headers.pop(hdrs.CONTENT_DISPOSITION, None)
 
 
+#: What `KestrunResponse.write` calls for each media type that a client may ask for; text for all others.
+_WRITERS: Final[Mapping[str, Callable[..., None]]] = {
+    "application/json": KestrunResponse._write_web_json,
+    "application/xml": KestrunResponse.write_xml,
+    "application/yaml": KestrunResponse.write_yaml,
+    "application/bson": KestrunResponse.write_bson,
+    "application/cbor": KestrunResponse.write_cbor,
+    "application/x-www-form-urlencoded": KestrunResponse.write_form,
+    "text/csv": KestrunResponse.write_csv,
+}
+
+
 def _checked_status(status: int) -> int:
     if not isinstance(status, int) or not 200 <= status <= 599:
         raise ArgumentError(f"An HTTP status is an integer from 200 to 599, not {status!r}.")
@@ -418,7 +416,7 @@ def _checked_status(status: int) -> int:
 
 def _checked(headers: CIMultiDict[str]) -> CIMultiDict[str]:
     for name, value in headers.items():
-        if _CONTROL.search(name) or _CONTROL.search(value):
+        if CONTROL.search(name) or CONTROL.search(value):
             raise ArgumentError(f"The header {name!r} holds a line break or another control character.")
     return headers
 

@@ -151,6 +151,31 @@ class TestHtml:
         assert body_of(response) == "{{name}}"
 
 
+class TestWrite:
+    @pytest.mark.parametrize(
+        ("accept", "content_type", "body"),
+        [
+            ("application/json", "application/json; charset=utf-8", b'{\n  "userName": 1\n}'),
+            ("application/xml", "application/xml; charset=utf-8", b"<Response>\n  <UserName>1</UserName>\n</Response>"),
+            ("application/yaml", "application/yaml; charset=utf-8", b"UserName: 1\n"),
+            ("application/cbor", "application/cbor", b"\xa1hUserName\x01"),
+            ("application/bson", "application/bson", b"\x13\0\0\0\x10UserName\0\x01\0\0\0\0"),
+            ("text/csv", "text/csv; charset=utf-8", b'"UserName"\n"1"'),
+            (
+                "application/x-www-form-urlencoded",
+                "application/x-www-form-urlencoded; charset=utf-8",
+                b"UserName=1",
+            ),
+            ("image/png", "text/plain; charset=utf-8", b"{'UserName': 1}"),
+            (None, "text/plain; charset=utf-8", b"{'UserName': 1}"),
+        ],
+    )
+    def test_the_form_follows_accept(self, accept: str | None, content_type: str, body: bytes) -> None:
+        response = new_response(accept)
+        response.write({"UserName": 1}, status=202)
+        assert (response.status, response.content_type, response.body) == (202, content_type, body)
+
+
 class TestStatus:
     def test_a_status_alone(self) -> None:
         response = new_response()
