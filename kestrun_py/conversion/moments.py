@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta
 
-__all__ = ["date_text", "duration_text", "iso_duration"]
+__all__ = ["date_text", "duration_text", "iso_duration", "moment_text"]
 
 
 def date_text(value: datetime | date | time, *, digits: int | None = None) -> str:
@@ -29,6 +29,13 @@ def duration_text(value: timedelta) -> str:
     days = f"{value.days}." if value.days else ""
     fraction = f".{value.microseconds:06}0" if value.microseconds else ""
     return f"{sign}{days}{minutes // 60:02}:{minutes % 60:02}:{seconds:02}{fraction}"
+
+
+def moment_text(value: object) -> str | None:
+    """Returns a date (`date_text`) or a span of time (`duration_text`) as text; None for anything else."""
+    if isinstance(value, datetime | date | time):
+        return date_text(value)
+    return duration_text(value) if isinstance(value, timedelta) else None
 
 
 def iso_duration(value: timedelta) -> str:

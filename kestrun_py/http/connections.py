@@ -14,14 +14,15 @@ from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http_writer import _serialize_headers
 from multidict import CIMultiDict
 
-__all__ = ["DISPATCH", "Dispatch", "HttpRunner", "PlainResponse"]
+__all__ = ["DISPATCH", "REASONS", "Dispatch", "HttpRunner", "PlainResponse"]
 
 Dispatch: TypeAlias = Callable[[web.Application, web.Request], Awaitable[web.StreamResponse]]
 
 #: Where an application says how its requests are handled, if not by aiohttp's router.
 DISPATCH: Final[web.AppKey[Dispatch]] = web.AppKey("dispatch")
 
-_REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
+#: The standard phrases, by status.
+REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 _WITHOUT_BODY: Final = frozenset({*range(100, 200), 204, 304})
 _MOMENT: Final = 0.05
 _HEAD_TIMEOUT: Final = 30.0  # seconds, as Kestrel
@@ -43,7 +44,7 @@ class PlainResponse(web.Response):
         self._state = {}
         self._headers = headers
         self._status = status
-        self._reason = _REASONS.get(status, "")
+        self._reason = REASONS.get(status, "")
         self._body = body
 
     def pack(self, request: web.BaseRequest) -> bytes | None:

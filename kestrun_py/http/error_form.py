@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import traceback
 from datetime import UTC, datetime
-from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
 
 from kestrun_py.conversion.moments import date_text
+from kestrun_py.http.connections import REASONS
 from kestrun_py.http.error_page import render_page
 from kestrun_py.serialization.json import html_safe, to_json
 from kestrun_py.serialization.xml import to_xml
 
-__all__ = ["accepts_page", "error_fields", "reason_of", "render_error"]
-
-
-def reason_of(status: int) -> str:
-    """The standard phrase of a status; empty if there is none."""
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return ""
+__all__ = ["accepts_page", "error_fields", "render_error"]
 
 
 def render_error(
@@ -77,7 +69,7 @@ def error_fields(
             fields["stackTrace"] = "".join(traceback.format_exception(error)).rstrip("\n")
     return fields | {
         "status": status,
-        "reason": reason_of(status),
+        "reason": REASONS.get(status, ""),
         "timestamp": date_text(datetime.now(UTC), digits=7),
         "path": request.rel_url.path,
         "method": request.method,

@@ -62,11 +62,8 @@ def _written(request: web.Request, message: str, status: int) -> web.StreamRespo
 
 def _developer_page(request: web.Request, error: BaseException) -> web.StreamResponse:
     """A page with the exception, the script's own lines and the request."""
-    response = KestrunResponse(request)
-    response.body = render_page(error_fields(request, _INTERNAL_ERROR, 500), developer_sections(request, error))
-    response.status = 500
-    response.content_type = "text/html; charset=utf-8"
-    return response.to_aiohttp()
+    page = render_page(error_fields(request, _INTERNAL_ERROR, 500), developer_sections(request, error))
+    return web.Response(status=500, body=page, content_type="text/html", charset="utf-8")
 
 
 def _without_own_frames(error: BaseException) -> BaseException:

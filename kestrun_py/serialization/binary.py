@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, time, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from kestrun_py._optional import import_extra
-from kestrun_py.conversion.moments import date_text, duration_text
+from kestrun_py.conversion.moments import date_text, moment_text
 from kestrun_py.errors import ArgumentError
 from kestrun_py.serialization.plain import Plain, to_plain
 
@@ -85,8 +85,6 @@ def _texts(value: Plain, keep: tuple[type, ...]) -> Plain:
         return value
     if isinstance(value, datetime):
         return date_text(value, digits=7)
-    if isinstance(value, date | time):
-        return date_text(value)
-    if isinstance(value, timedelta):
-        return duration_text(value)
+    if (text := moment_text(value)) is not None:
+        return text
     return float(value) if isinstance(value, Decimal) else str(value) if isinstance(value, UUID) else value

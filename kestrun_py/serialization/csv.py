@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Collection, Mapping
-from datetime import date, datetime, time, timedelta
 from enum import Enum
 from typing import Any, Literal, TypeAlias
 
-from kestrun_py.conversion.moments import date_text, duration_text
+from kestrun_py.conversion.moments import moment_text
 from kestrun_py.errors import ArgumentError
 from kestrun_py.serialization.plain import is_scalar, members_of
 
@@ -90,10 +89,8 @@ def _field(text: str | None, delimiter: str, kind: QuoteKind) -> str:
 def _text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
-    if isinstance(value, datetime | date | time):
-        return date_text(value)
-    if isinstance(value, timedelta):
-        return duration_text(value)
+    if (text := moment_text(value)) is not None:
+        return text
     return value.name if isinstance(value, Enum) else str(value)
 
 

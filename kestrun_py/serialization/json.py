@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
-from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from typing import Any, Final
 
 import orjson
 
-from kestrun_py.conversion.moments import date_text, duration_text
+from kestrun_py.conversion.moments import moment_text
 from kestrun_py.errors import ArgumentError
 from kestrun_py.serialization.plain import Plain, to_plain
 
@@ -114,10 +113,8 @@ def _plain(value: Any) -> Any:
 
 
 def _default(value: Any) -> Any:
-    if isinstance(value, (datetime, date, time)):
-        return date_text(value)
-    if isinstance(value, timedelta):
-        return duration_text(value)
+    if (text := moment_text(value)) is not None:
+        return text
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
