@@ -103,11 +103,24 @@ def forwarded_headers_middleware(options: ForwardedHeadersOptions, logger: Logge
     not known, and at an entry that is malformed.
     """
 
+    parts = {
+        "remote": (options.x_forwarded_for, options.for_header, options.original_for_header),
+        "scheme": (options.x_forwarded_proto, options.proto_header, options.original_proto_header),
+        "host": (options.x_forwarded_host, options.host_header, options.original_host_header),
+        "prefix": (options.x_forwarded_prefix, options.prefix_header, options.original_prefix_header),
+    }
+    names = {part: (name, original) for part, (wanted, name, original) in parts.items() if wanted}
+
     @web.middleware
     async def run(request: web.Request, handler: Handler) -> web.StreamResponse:
-        changes, headers, prefix = _forwarded(request, options, logger)
-        if not changes and prefix is None:
+        said = {part: _entries(request.headers, name) for part, (name, _) in names.items()}
+        changes, used = _accepted(request, said, options, logger)
+        if not changes:
             return await handler(request)
+        headers = CIMultiDict(request.headers)
+        for part in changes:
+            _move(request, headers, part, *names[part], used=used, entries=said[part])
+        prefix = changes.pop("prefix", None)
         replaced = request.clone(headers=headers, **changes)
         if prefix is not None:
             replaced[PATH_BASE] = prefix
@@ -116,24 +129,16 @@ def forwarded_headers_middleware(options: ForwardedHeadersOptions, logger: Logge
     return run
 
 
-def _forwarded(
-    request: web.Request, options: ForwardedHeadersOptions, logger: Logger
-) -> tuple[dict[str, Any], CIMultiDict[str], str | None]:
-    """What changes in the request, its headers, and its path base."""
-    taken = {
-        "remote": (options.x_forwarded_for, options.for_header, options.original_for_header),
-        "scheme": (options.x_forwarded_proto, options.proto_header, options.original_proto_header),
-        "host": (options.x_forwarded_host, options.host_header, options.original_host_header),
-        "prefix": (options.x_forwarded_prefix, options.prefix_header, options.original_prefix_header),
-    }
-    said = {part: _entries(request.headers, name) for part, (wanted, name, _) in taken.items() if wanted}
-    headers = CIMultiDict(request.headers)
+def _accepted(
+    request: web.Request, said: dict[str, list[str]], options: ForwardedHeadersOptions, logger: Logger
+) -> tuple[dict[str, Any], int]:
+    """What changes in the request by what its known proxies say, and how many of them that are."""
+    changes: dict[str, Any] = {}
     if options.require_header_symmetry and len({len(entries) for entries in said.values()}) > 1:
         logger.warning(
             "The forwarded headers of {Remote} name different numbers of proxies; they are ignored.", request.remote
         )
-        return {}, headers, None
-    changes: dict[str, Any] = {}
+        return changes, 0
     proxy, used = request.remote or "", 0
     for hop in zip_longest(*said.values()):
         if used == options.forward_limit:
@@ -149,10 +154,7 @@ def _forwarded(
             proxy = valid["remote"] = str(_address(valid["remote"]))
         changes |= valid
         used += 1
-    for part in changes:
-        _move(request, headers, part, *taken[part][1:], used=used, entries=said[part])
-    prefix = changes.pop("prefix", None)
-    return changes, headers, prefix
+    return changes, used
 
 
 def _entries(headers: CIMultiDictProxy[str], name: str) -> list[str]:

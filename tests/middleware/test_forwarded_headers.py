@@ -1,4 +1,4 @@
-"""What proxies say of the client, and whom the host believes."""
+"""What proxies say of the client, and which proxies count."""
 
 from __future__ import annotations
 
